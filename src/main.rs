@@ -1,0 +1,2 @@
+//! Frond.
+fn main(){}

@@ -1,0 +1,68 @@
+//! What waits for the cloud: reduced blocks, alarms, in the order they were made, until the hub has them.
+
+use bytes::Bytes;
+
+use crate::sample::{Lane, StreamId};
+
+/// One output as the pipeline made it, before the store gives it its sequence.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Output {
+    /// The stream it belongs to.
+    pub stream: StreamId,
+    /// Its lane.
+    pub lane: Lane,
+    /// Boot whose correction its times await, if they are estimates.
+    pub boot: Option<crate::sample::BootId>,
+    /// Rows in it, for counters and `frond buffer`.
+    pub rows: u32,
+    /// An encoded [`crate::block::Envelope`].
+    pub body: Vec<u8>,
+}
+
+/// One output as the uplink sends it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OutRow {
+    /// Order in the outbox, over all streams and lanes; grows for ever.
+    pub id: u64,
+    /// Which subject it goes to.
+    pub subject: SubjectKey,
+    /// Sequence within its subject and epoch, from 1, without holes.
+    pub seq: u64,
+    /// Outputs of this subject dropped by caps, in all its life; explains the holes a consumer sees.
+    pub dropped: u64,
+    /// Nanoseconds to add to its times, when its clock was an estimate and the correction is known.
+    pub clock_correction: Option<i64>,
+    /// An encoded [`crate::block::Envelope`].
+    pub body: Bytes,
+}
+
+/// A subject's identity on the gateway: `<prefix>.<gateway>.<lane>.<stream>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubjectKey {
+    /// The stream.
+    pub stream: StreamId,
+    /// The lane.
+    pub lane: Lane,
+}
+
+/// What the store knows of one subject.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubjectState {
+    /// Which.
+    pub key: SubjectKey,
+    /// The stream's name, the subject's last token.
+    pub stream_name: String,
+    /// Hub sequence (of the JetStream stream) below or at which nothing unsettled of this subject can lie; 0 when unknown.
+    pub hub_floor: u64,
+    /// Sequence of the oldest output still in the outbox, if any.
+    pub oldest_seq: Option<u64>,
+}
+
+/// Outputs that the hub is known to hold, and may be deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Settled {
+    /// [`OutRow::id`]s.
+    pub ids: Vec<u64>,
+    /// New floors, see [`SubjectState::hub_floor`].
+    pub floors: Vec<(SubjectKey, u64)>,
+}

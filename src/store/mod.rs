@@ -1,0 +1,5 @@
+//! The SQLite thread.
+
+mod handle;
+
+pub use handle::*;
