@@ -1,2 +1,4 @@
-//! it
+//! One binary of integration tests: real files, real brokers, real links.
 
+mod power;
+mod power_rig;

@@ -7,12 +7,13 @@
 
 use std::ffi::{c_int, c_void};
 use std::mem::{align_of, size_of};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::{ptr, slice};
 
 use libsqlite3_sys as ffi;
 
 use super::count::{FileKind, WriteCounters, counters};
-use super::tap::{Change, Failure, Step, Tapped};
+use super::tap::{Change, DirectorySync, Failure, Step, Tapped};
 
 /// Our part of an open file.
 #[repr(C)]
@@ -24,6 +25,9 @@ struct ShimFile {
     kind: FileKind,
     of_database: Option<&'static WriteCounters>,
     tapped: Option<Tapped>,
+    /// Whether the next sync will sync the directory too: the unix VFS does so once for a log or journal that it may have
+    /// created.
+    directory_sync_due: AtomicBool,
 }
 
 /// Where the unix VFS's part begins. A multiple of the alignment, as every size is.
@@ -34,7 +38,8 @@ const _: () = assert!(align_of::<ShimFile>() == 8 && SIZE.is_multiple_of(8));
 
 /// What a file is and who wants to know of it.
 pub(super) struct Ticket {
-    pub(super) kind: FileKind,
+    /// What SQLite opened it with.
+    pub(super) flags: c_int,
     pub(super) of_database: Option<&'static WriteCounters>,
     pub(super) tapped: Option<Tapped>,
 }
@@ -65,12 +70,34 @@ pub(super) unsafe fn wrap(file: *mut ffi::sqlite3_file, ticket: Ticket) {
             (*file).pMethods = ptr::null();
             return;
         }
-        let Ticket { kind, of_database, tapped } = ticket;
-        let base = ffi::sqlite3_file { pMethods: ptr::null() };
+        let Ticket { flags, of_database, tapped } = ticket;
         let shim = file.cast::<ShimFile>();
-        shim.write(ShimFile { base, methods: table_like(&*theirs), kind, of_database, tapped });
+        shim.write(ShimFile {
+            base: ffi::sqlite3_file { pMethods: ptr::null() },
+            methods: table_like(&*theirs),
+            kind: kind(flags),
+            of_database,
+            tapped,
+            directory_sync_due: AtomicBool::new(is_new_journal(flags)),
+        });
         (*file).pMethods = &raw const (*shim).methods;
     }
+}
+
+fn kind(flags: c_int) -> FileKind {
+    if flags & ffi::SQLITE_OPEN_MAIN_DB != 0 {
+        FileKind::Database
+    } else if flags & ffi::SQLITE_OPEN_WAL != 0 {
+        FileKind::Wal
+    } else {
+        FileKind::Other
+    }
+}
+
+fn is_new_journal(flags: c_int) -> bool {
+    const JOURNALS: c_int =
+        ffi::SQLITE_OPEN_WAL | ffi::SQLITE_OPEN_MAIN_JOURNAL | ffi::SQLITE_OPEN_SUPER_JOURNAL;
+    flags & ffi::SQLITE_OPEN_CREATE != 0 && flags & JOURNALS != 0
 }
 
 /// Our table for a file with `theirs`: a method of ours for each of theirs, none where there is none.
@@ -149,8 +176,8 @@ impl ShimFile {
     /// `file` was set up by [`wrap`] and is not closed while the result is used.
     unsafe fn of<'a>(file: *mut ffi::sqlite3_file) -> &'a Self {
         // JUSTIFICATION: SQLite hands back the pointer it was given, nothing more.
-        // SAFETY: a file with our methods starts with a ShimFile that `wrap` wrote. Nothing in it changes between `wrap` and
-        // `close`, so that a shared reference is right from any thread.
+        // SAFETY: a file with our methods starts with a ShimFile that `wrap` wrote. Nothing but an atomic changes in it between
+        // `wrap` and `close`, so that a shared reference is right from any thread.
         unsafe { &*file.cast::<Self>() }
     }
 
@@ -165,7 +192,9 @@ impl ShimFile {
 
     fn synced(&self) {
         self.each_counter().for_each(|counters| counters.of(self.kind).add_sync());
-        self.record(Change::Sync);
+        let due = self.directory_sync_due.swap(false, Ordering::Relaxed);
+        let directory = if due { DirectorySync::Done } else { DirectorySync::Omitted };
+        self.record(Change::Sync { directory });
     }
 
     fn record(&self, change: Change<'_>) {

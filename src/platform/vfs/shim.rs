@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use libsqlite3_sys as ffi;
 
 use super::VfsError;
-use super::count::{FileKind, WriteCounters, counters_at};
+use super::count::{WriteCounters, counters_at};
 use super::file::{self, Ticket, real_part};
 use super::tap::{self, Change, DirectorySync, Step};
 
@@ -66,7 +66,11 @@ unsafe fn vfs_like(real: *mut ffi::sqlite3_vfs) -> ffi::sqlite3_vfs {
         xSleep: theirs.xSleep.and(Some(sleep)),
         xCurrentTime: theirs.xCurrentTime.and(Some(current_time)),
         xGetLastError: theirs.xGetLastError.and(Some(last_error)),
-        xCurrentTimeInt64: if int64_time { theirs.xCurrentTimeInt64.and(Some(current_time_int64)) } else { None },
+        xCurrentTimeInt64: if int64_time {
+            theirs.xCurrentTimeInt64.and(Some(current_time_int64))
+        } else {
+            None
+        },
         xSetSystemCall: if system_calls { theirs.xSetSystemCall.and(Some(set_system_call)) } else { None },
         xGetSystemCall: if system_calls { theirs.xGetSystemCall.and(Some(get_system_call)) } else { None },
         xNextSystemCall: if system_calls { theirs.xNextSystemCall.and(Some(next_system_call)) } else { None },
@@ -140,7 +144,7 @@ unsafe extern "C" fn open(
         if let Some(tapped) = created.filter(|_| code == ffi::SQLITE_OK) {
             tapped.tap.record(&tapped.path, Change::Create);
         }
-        file::wrap(file, Ticket { kind: kind(flags), of_database: counters_for(path, flags), tapped });
+        file::wrap(file, Ticket { flags, of_database: counters_for(path, flags), tapped });
         code
     }
 }
@@ -170,16 +174,6 @@ unsafe fn bytes_of<'a>(path: *const c_char) -> Option<&'a [u8]> {
     // JUSTIFICATION: the string is C's.
     // SAFETY: by this function's contract.
     unsafe { (!path.is_null()).then(|| CStr::from_ptr(path).to_bytes()) }
-}
-
-fn kind(flags: c_int) -> FileKind {
-    if flags & ffi::SQLITE_OPEN_MAIN_DB != 0 {
-        FileKind::Database
-    } else if flags & ffi::SQLITE_OPEN_WAL != 0 {
-        FileKind::Wal
-    } else {
-        FileKind::Other
-    }
 }
 
 /// The counters of the database that a file belongs to; none for temporary files.

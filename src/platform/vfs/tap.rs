@@ -86,7 +86,10 @@ pub enum Change<'a> {
         size: u64,
     },
     /// Everything written to it so far is on the device.
-    Sync,
+    Sync {
+        /// Whether its directory was synced too, as it is with the first sync of a new log or journal.
+        directory: DirectorySync,
+    },
     /// It was deleted.
     Delete {
         /// Whether its directory was synced behind it.
@@ -94,12 +97,12 @@ pub enum Change<'a> {
     },
 }
 
-/// Whether a deletion is on the device.
+/// Whether the names in a file's directory are on the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DirectorySync {
-    /// It is.
+    /// They are.
     Done,
-    /// It will be some time.
+    /// They will be some time.
     Omitted,
 }
 

@@ -90,7 +90,8 @@ fn shared_memory_is_passed_on() {
     // Goal: a second connection, such as a tool's, works. Method: two connections in turn, and a look at the -shm file.
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
-    let (one, two) = (open(&path, Sharing::SharedMemory).unwrap(), open(&path, Sharing::SharedMemory).unwrap());
+    let (one, two) =
+        (open(&path, Sharing::SharedMemory).unwrap(), open(&path, Sharing::SharedMemory).unwrap());
     for connection in [&one, &two, &one] {
         insert(connection, 10).unwrap();
     }
@@ -143,8 +144,12 @@ fn real_methods(connection: &Connection) -> ffi::sqlite3_io_methods {
     // SAFETY: the connection is open; FILE_POINTER stores a pointer to its main file, whose table is a plain value.
     unsafe {
         let at = (&raw mut file).cast();
-        let code =
-            ffi::sqlite3_file_control(connection.handle(), c"main".as_ptr(), ffi::SQLITE_FCNTL_FILE_POINTER, at);
+        let code = ffi::sqlite3_file_control(
+            connection.handle(),
+            c"main".as_ptr(),
+            ffi::SQLITE_FCNTL_FILE_POINTER,
+            at,
+        );
         assert_eq!(code, ffi::SQLITE_OK);
         *(*file).pMethods
     }
@@ -226,7 +231,8 @@ fn a_read_that_fails_is_reported() {
     connection.execute_batch("PRAGMA shrink_memory").unwrap();
     tap.arm(Fault::once(&[Step::Read], 0, Failure::Io));
     let read = connection
-        .query_row("SELECT max(length(CAST(body AS TEXT))) FROM reading", [], |row| row.get::<_, i64>(0)).map(|_| 0);
+        .query_row("SELECT max(length(CAST(body AS TEXT))) FROM reading", [], |row| row.get::<_, i64>(0))
+        .map(|_| 0);
     assert_eq!(code(read), ffi::SQLITE_IOERR_READ);
 }
 
@@ -294,7 +300,7 @@ fn apply(files: &mut BTreeMap<PathBuf, Vec<u8>>, event: &Event<'_>) {
             file[from..from + bytes.len()].copy_from_slice(bytes);
         }
         Change::Truncate { size } => files.get_mut(event.path).unwrap().resize(size as usize, 0),
-        Change::Sync => assert!(files.contains_key(event.path)),
+        Change::Sync { .. } => assert!(files.contains_key(event.path)),
         Change::Delete { .. } => assert!(files.remove(event.path).is_some()),
     }
 }
