@@ -6,3 +6,4 @@ pub mod outbox;
 pub mod platform;
 pub mod sample;
 pub mod store;
+pub mod supervise;

@@ -1,5 +1,14 @@
 //! What Frond asks of the operating system. The only place, with `runtime/artifact.rs`, for `nix`, `libc`, systemd and
 //! `unsafe`; everything above it is plain Rust.
 
+#[cfg(test)]
+mod child;
 pub mod clock;
+pub mod disk;
+pub mod fault;
+pub mod lock;
+pub mod log;
+pub mod notify;
+pub mod process;
+pub mod signals;
 pub mod vfs;

@@ -115,7 +115,10 @@ impl ClockKeeper {
             Some(Effect::Follow { offset }) => self.set(offset),
             Some(Effect::Wait { offset, behind }) => {
                 self.set(offset);
-                warn!(behind_ns = behind, "system clock was set back, stamps run slow until it has caught up");
+                warn!(
+                    behind_ns = behind,
+                    "system clock was set back, stamps run slow until it has caught up"
+                );
             }
             Some(Effect::StepForward { offset, by }) => {
                 self.set(offset);
@@ -137,6 +140,9 @@ impl ClockKeeper {
 
 impl fmt::Debug for ClockKeeper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClockKeeper").field("state", &self.state).field("rules", &self.rules).finish_non_exhaustive()
+        f.debug_struct("ClockKeeper")
+            .field("state", &self.state)
+            .field("rules", &self.rules)
+            .finish_non_exhaustive()
     }
 }

@@ -24,7 +24,8 @@ fn look(boottime: Nanos, realtime: Nanos, evidence: Evidence) -> Observation {
     Observation { boottime, realtime, evidence }
 }
 
-const NOTHING: Evidence = Evidence { synchronized_file: false, kernel_synchronised: false, hardware_clock: false };
+const NOTHING: Evidence =
+    Evidence { synchronized_file: false, kernel_synchronised: false, hardware_clock: false };
 const FILE: Evidence = Evidence { synchronized_file: true, ..NOTHING };
 const KERNEL: Evidence = Evidence { kernel_synchronised: true, ..NOTHING };
 const HARDWARE: Evidence = Evidence { hardware_clock: true, ..NOTHING };
