@@ -3,5 +3,7 @@
 pub mod block;
 pub mod config;
 pub mod outbox;
+pub mod platform;
+pub mod runtime;
 pub mod sample;
 pub mod store;

@@ -1,2 +1,3 @@
-//! it
+//! Integration tests: one binary, so that wasmtime is linked once.
 
+mod runtime;

@@ -1,0 +1,3 @@
+//! The operating system: the only place that calls it by more than the standard library.
+
+pub mod limits;
