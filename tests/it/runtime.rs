@@ -121,7 +121,7 @@ fn an_alarm_stays_raised_across_snapshot_and_restore() {
     let Restored::SetAside(reason) = third.restore_from(snapshot[1..].to_vec()) else {
         panic!("half a state was taken")
     };
-    assert!(reason.contains("version"), "{reason}");
+    assert!(reason.contains("cut short"), "{reason}");
     assert_eq!(process(&mut third, 0, &[float(1, 2, 61.0)]).alarms.len(), 1);
 }
 
@@ -299,19 +299,18 @@ fn a_batch_of_any_length_is_worked_on_in_order() {
     // Goal: more rows than fit one call come back whole and in order. Method: 20,000 rows, of ints and floats in turn.
     let host = Host::new().unwrap();
     let mut guest = open(&host, "misbehave", &[]);
-    let rows: Vec<Reading> =
-        (0..20_000).map(|n| if n % 2 == 0 { int(1, n, n) } else { float(2, n, n as f64) }).collect();
+    let row = |n: i64, more: i64| {
+        if n % 2 == 0 { int(1, n, n + 1000 + more) } else { float(2, n, (n + 1000 + more) as f64) }
+    };
+    let rows: Vec<Reading> = (0..20_000).map(|n| row(n, 0)).collect();
     let processed = process(&mut guest, 0, &rows);
     assert_eq!(processed.outcome, Outcome::Processed);
-    assert!(
-        processed
-            .readings
-            .iter()
-            .enumerate()
-            .all(|(n, r)| r.time == n as i64 && r.value.as_f64() == n as f64 + 3.0
-                || r.value.as_f64() == n as f64 + 1.0)
-    );
     assert_eq!(processed.readings.len(), rows.len());
+    for (n, reading) in (0..).zip(&processed.readings) {
+        let expected = row(n, 1);
+        assert_eq!((reading.series, reading.time), (expected.series, expected.time));
+        assert_eq!(reading.value.as_f64(), expected.value.as_f64());
+    }
     assert_eq!(count(&guest, |c| &c.calls), 3);
     assert_eq!(process(&mut guest, 0, &[]).readings, []);
 }

@@ -150,10 +150,10 @@ fn misbehave(mut batch: Batch) -> Output {
             };
         }
         "many-bytes" => {
-            // Three million rows are 60 MB, more than the gateway takes over in one call.
-            batch.series = vec![batch.series[0]; 3_000_000];
-            batch.times = vec![0; 3_000_000];
-            batch.values = vec![0.0; 3_000_000];
+            // Half a million rows are 10 MB, more than the gateway takes over in one call.
+            batch.series = vec![batch.series[0]; 500_000];
+            batch.times = vec![0; 500_000];
+            batch.values = vec![0.0; 500_000];
         }
         "alarm-flood" => {
             let alarm = alarm(&batch, "x".repeat(1000), "é".repeat(1000));
