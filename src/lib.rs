@@ -4,6 +4,7 @@ pub mod block;
 pub mod config;
 pub mod outbox;
 pub mod platform;
+pub mod runtime;
 pub mod sample;
 pub mod store;
 pub mod supervise;

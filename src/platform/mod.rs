@@ -6,6 +6,7 @@ mod child;
 pub mod clock;
 pub mod disk;
 pub mod fault;
+pub mod limits;
 pub mod lock;
 pub mod log;
 pub mod notify;

@@ -1,0 +1,34 @@
+//! Calibrates readings and raises alarms when they leave their limits.
+//!
+//! What it does to a batch: readings of calibrated series become `value * scale + offset`; all others pass as they came,
+//! whole numbers to the last digit. Then every reading is held against its limits. A reading older than the newest one of
+//! its series is calibrated but raises and clears nothing: an alarm never goes back in time.
+//!
+//! # Configuration
+//!
+//! ```toml
+//! [component.limits.config]
+//! calibrate = "*/temperature: scale 0.1, offset -40; tank/*/level: scale 0.01"
+//! high = "*/temperature: 80, hysteresis 2; */pressure: 6.5"
+//! "high.critical" = "line4/*/temperature: 90; */temperature: 95, hysteresis 5"
+//! low = "tank/*/level: 0.2, hysteresis 0.05"
+//! ```
+//! - The option's name says what is done: `calibrate`, `high` or `low`. A word behind a dot makes it another one of its
+//!   kind. The whole name is the alarm's name.
+//! - Its value is a list of `PATTERN: NUMBERS` with `;` between them. The first pattern that fits a series' name counts,
+//!   so the special case goes before the general one. `*` stands for any characters, `/` among them.
+//! - `high` raises when a value is above the limit, and clears when it is at or below the limit less the hysteresis. `low`
+//!   is its mirror image. Limits are in calibrated units. Hysteresis is 0 when not given, scale 1, offset 0.
+//!
+//! # State
+//!
+//! Which alarms are active, and the newest time of each series that has limits: 13 bytes for a series and 2 for each
+//! active alarm, so that the 1 MiB a snapshot may have is enough for 60,000 series. Alarms are kept by name. When an
+//! active alarm is no longer configured for its series, the next reading of that series clears it.
+
+pub mod monitor;
+pub mod rules;
+pub mod snapshot;
+
+#[cfg(target_arch = "wasm32")]
+mod guest;

@@ -1,0 +1,58 @@
+//! What happened to one component since it was opened.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counters of one component. Written by its processor, read by the heartbeat.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Batches given to the component.
+    pub calls: AtomicU64,
+    /// Readings given to it.
+    pub readings_in: AtomicU64,
+    /// Readings it gave back, after checking.
+    pub readings_out: AtomicU64,
+    /// Alarms it gave, after checking.
+    pub alarms: AtomicU64,
+    /// Readings that passed by it because it failed or was being restarted.
+    pub passed_by: AtomicU64,
+    /// Calls that ended in a trap, or in anything else that is not named below.
+    pub traps: AtomicU64,
+    /// Calls that took too long.
+    pub deadlines: AtomicU64,
+    /// Calls that ended because memory was refused.
+    pub memory_faults: AtomicU64,
+    /// Requests for memory that were refused, whether the component lived on or not.
+    pub memory_refusals: AtomicU64,
+    /// Instances made after the first.
+    pub restarts: AtomicU64,
+    /// Restarts that failed.
+    pub restart_failures: AtomicU64,
+    /// Rows, or entries of the integer columns, that did not hold.
+    pub rows_rejected: AtomicU64,
+    /// Alarms that did not hold.
+    pub alarms_rejected: AtomicU64,
+    /// Snapshots taken.
+    pub snapshots: AtomicU64,
+    /// Snapshots that were too large; the one before was kept.
+    pub snapshots_rejected: AtomicU64,
+    /// Snapshots that the component did not take back; it started without state.
+    pub restores_failed: AtomicU64,
+    /// Log lines written.
+    pub log_lines: AtomicU64,
+    /// Log lines dropped because there were too many.
+    pub log_lines_dropped: AtomicU64,
+    /// Times the component was compiled.
+    pub compilations: AtomicU64,
+    /// Cached files that were damaged or unfit, and were made again.
+    pub cache_rejected: AtomicU64,
+}
+
+/// Adds `n`.
+pub(super) fn add(counter: &AtomicU64, n: usize) {
+    counter.fetch_add(n as u64, Ordering::Relaxed);
+}
+
+/// Adds one.
+pub(super) fn bump(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}

@@ -1,0 +1,438 @@
+//! One instance: a wasmtime store, what it may take, and calls into it that end by their deadline.
+//!
+//! Calls are futures although nobody else runs meanwhile: an import that needs the pipeline thread (registering a series)
+//! suspends the component, the thread answers, and the call goes on. That costs a switch of stacks and keeps every borrow
+//! a plain one.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use wasmtime::component::{Component, InstancePre, ResourceTable};
+use wasmtime::{ResourceLimiter, Store, Trap};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use crate::runtime::Cause;
+use crate::runtime::bindings::exports::frond::telemetry::{processor, state};
+use crate::runtime::bindings::frond::telemetry::types::{Batch, Output, Series};
+use crate::runtime::bindings::frond::telemetry::{log, registry, types};
+use crate::runtime::counters::{Counters, bump};
+use crate::runtime::exchange::Known;
+use crate::runtime::host::{EPOCH_TICK, Host};
+use crate::runtime::voice::{Level, Voice};
+use crate::runtime::wasi;
+use crate::sample::SeriesId;
+
+/// Most series one instance may register, as `wit/` says.
+const REGISTERED_MAX: u32 = 4096;
+
+/// Longest name of a series a component may register; MQTT topics of plants are a quarter of that.
+const SERIES_NAME_BYTES_MAX: usize = 256;
+
+/// Longest unit.
+const UNIT_BYTES_MAX: usize = 64;
+
+/// Most bytes taken over from a component in one call: the 1 MiB of a snapshot, or the 3.4 MiB of the largest result
+/// allowed, twice over. Beyond, the call is a fault.
+const TAKEN_BYTES_MAX: usize = 8 << 20;
+
+/// What a table's element costs the host.
+const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
+
+/// Instances, memories and tables within one component; those of the large toolchains have ten.
+const PARTS_MAX: usize = 100;
+
+/// Longest reason of a trap that is logged.
+const REASON_BYTES_MAX: usize = 512;
+
+/// Answers a request to register a series: name, unit.
+pub(super) type Register<'a> = &'a mut dyn FnMut(&str, &str) -> Result<SeriesId, String>;
+
+/// Why an instance is of no use any more.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// It trapped, or broke the rules of a call.
+    #[error("trap: {0}")]
+    Trap(String),
+    /// The call took longer than it may.
+    #[error("a call took longer than its deadline")]
+    Deadline,
+    /// It was refused memory, and did not get over it.
+    #[error("it needs more memory than memory_bytes_max grants")]
+    Memory,
+}
+
+/// What the exports of a component are, looked up once.
+pub(super) struct Exports {
+    pre: InstancePre<Room>,
+    processor: processor::GuestIndices,
+    state: Option<state::GuestIndices>,
+}
+
+/// What every instance of a component is given.
+#[derive(Debug, Clone)]
+pub(super) struct Grant {
+    pub(super) memory_bytes_max: usize,
+    pub(super) deadline: Duration,
+    pub(super) voice: Voice,
+    pub(super) counters: Arc<Counters>,
+}
+
+/// One instance.
+pub(super) struct Instance {
+    store: Store<Room>,
+    processor: processor::Guest,
+    state: Option<state::Guest>,
+    deadline_ticks: u64,
+}
+
+/// What the imports see: the store's own state.
+pub(super) struct Room {
+    pub(super) known: Known,
+    /// Zero of the clock the component sees.
+    pub(super) started: Instant,
+    context: WasiCtx,
+    table: ResourceTable,
+    meter: Meter,
+    voice: Voice,
+    registered: u32,
+    request: Arc<Mutex<Request>>,
+}
+
+/// The memory granted and taken.
+struct Meter {
+    left: usize,
+    /// What was granted last, in case the system does not give it.
+    granted: usize,
+    refused: bool,
+    counters: Arc<Counters>,
+}
+
+/// A series to be registered, on its way to the pipeline thread and back.
+enum Request {
+    None,
+    Asked { name: String, unit: String },
+    Answered(Result<SeriesId, String>),
+}
+
+/// How a call ended that has no result.
+enum Stop {
+    Error(wasmtime::Error),
+    Waits,
+}
+
+impl From<wasmtime::Error> for Stop {
+    fn from(error: wasmtime::Error) -> Stop {
+        Stop::Error(error)
+    }
+}
+
+// === impl Exports ===
+
+impl Exports {
+    /// Checks that the component exports what it should. The imports must have been checked before.
+    pub(super) fn find(host: &Host, component: &Component) -> Result<Exports, Cause> {
+        let pre = host.linker.instantiate_pre(component)?;
+        let processor = processor::GuestIndices::new(&pre)?;
+        let has_state = component.get_export_index(None, "frond:telemetry/state@0.1.0").is_some();
+        let state = has_state.then(|| state::GuestIndices::new(&pre)).transpose()?;
+        Ok(Exports { pre, processor, state })
+    }
+}
+
+// === impl Instance ===
+
+impl Instance {
+    /// Makes an instance. Nothing but its start functions has run.
+    pub(super) fn start(exports: &Exports, grant: &Grant) -> Result<Instance, Fault> {
+        let mut store = Store::new(exports.pre.engine(), Room::new(grant));
+        store.limiter(|room| &mut room.meter);
+        store.set_hostcall_fuel(TAKEN_BYTES_MAX);
+        let deadline_ticks = ticks(grant.deadline);
+        store.set_epoch_deadline(deadline_ticks);
+        let started = drive(&Arc::default(), &mut refuse, exports.pre.instantiate_async(&mut store));
+        let linked = started.and_then(|instance| {
+            let processor = exports.processor.load(&mut store, &instance)?;
+            let state = exports.state.as_ref().map(|state| state.load(&mut store, &instance)).transpose()?;
+            Ok((processor, state))
+        });
+        match linked {
+            Ok((processor, state)) => Ok(Instance { store, processor, state, deadline_ticks }),
+            Err(stop) => Err(fault(stop, &store)),
+        }
+    }
+
+    /// The series it may name.
+    pub(super) fn known(&mut self) -> &mut Known {
+        &mut self.store.data_mut().known
+    }
+
+    pub(super) fn configure(&mut self, options: &[(String, String)]) -> Result<Result<(), String>, Fault> {
+        let request = self.begin();
+        let result = drive(&request, &mut refuse, self.processor.call_configure(&mut self.store, options));
+        result.map_err(|stop| fault(stop, &self.store))
+    }
+
+    pub(super) fn announce(&mut self, series: &[Series]) -> Result<(), Fault> {
+        let request = self.begin();
+        let result = drive(&request, &mut refuse, self.processor.call_announce(&mut self.store, series));
+        result.map_err(|stop| fault(stop, &self.store))
+    }
+
+    pub(super) fn process(&mut self, batch: &Batch, register: Register<'_>) -> Result<Output, Fault> {
+        let request = self.begin();
+        let result = drive(&request, register, self.processor.call_process(&mut self.store, batch));
+        result.map_err(|stop| fault(stop, &self.store))
+    }
+
+    /// `None` when it has no state.
+    pub(super) fn snapshot(&mut self) -> Result<Option<Vec<u8>>, Fault> {
+        let request = self.begin();
+        let Some(state) = &self.state else { return Ok(None) };
+        let result = drive(&request, &mut refuse, state.call_snapshot(&mut self.store));
+        result.map(Some).map_err(|stop| fault(stop, &self.store))
+    }
+
+    pub(super) fn restore(&mut self, snapshot: &[u8]) -> Result<Result<(), String>, Fault> {
+        let request = self.begin();
+        let Some(state) = &self.state else { return Ok(Err("the component has no state".into())) };
+        let result = drive(&request, &mut refuse, state.call_restore(&mut self.store, snapshot));
+        result.map_err(|stop| fault(stop, &self.store))
+    }
+
+    /// Every call starts with its whole time and a clean slate.
+    fn begin(&mut self) -> Arc<Mutex<Request>> {
+        self.store.set_epoch_deadline(self.deadline_ticks);
+        let room = self.store.data_mut();
+        room.meter.refused = false;
+        room.request.clone()
+    }
+}
+
+/// Runs a call to its end, answering its requests. A call that suspends without a request would wait for something that
+/// never comes; it is dropped, which unwinds the component.
+fn drive<T>(
+    request: &Arc<Mutex<Request>>,
+    register: Register<'_>,
+    call: impl Future<Output = wasmtime::Result<T>>,
+) -> Result<T, Stop> {
+    let mut call = pin!(call);
+    loop {
+        match call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => return result.map_err(Stop::from),
+            Poll::Pending => {
+                let mut request = request.lock().unwrap_or_else(PoisonError::into_inner);
+                let Request::Asked { name, unit } = &*request else { return Err(Stop::Waits) };
+                let answer = register(name, unit);
+                *request = Request::Answered(answer);
+            }
+        }
+    }
+}
+
+/// The answer outside `process`.
+fn refuse(_name: &str, _unit: &str) -> Result<SeriesId, String> {
+    Err("series are registered in process only".into())
+}
+
+fn fault(stop: Stop, store: &Store<Room>) -> Fault {
+    let error = match stop {
+        Stop::Error(error) => error,
+        Stop::Waits => return Fault::Trap("it waits for something, which no component may".into()),
+    };
+    if matches!(error.downcast_ref::<Trap>(), Some(Trap::Interrupt)) {
+        return Fault::Deadline;
+    }
+    if store.data().meter.refused {
+        return Fault::Memory;
+    }
+    let mut reason = format!("{error:#}").replace(char::is_control, " ");
+    reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
+    Fault::Trap(reason)
+}
+
+/// The clock ticks at any time, so one tick more than fit into the deadline.
+fn ticks(deadline: Duration) -> u64 {
+    let ticks = deadline.as_nanos().div_ceil(EPOCH_TICK.as_nanos());
+    u64::from(u32::try_from(ticks).unwrap_or(u32::MAX)) + 1
+}
+
+// === impl Room ===
+
+impl Room {
+    fn new(grant: &Grant) -> Room {
+        let counters = grant.counters.clone();
+        Room {
+            known: Known::default(),
+            started: Instant::now(),
+            context: wasi::context(&grant.voice),
+            table: wasi::table(),
+            meter: Meter { left: grant.memory_bytes_max, granted: 0, refused: false, counters },
+            voice: grant.voice.clone(),
+            registered: 0,
+            request: Arc::default(),
+        }
+    }
+}
+
+impl WasiView for Room {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.context, table: &mut self.table }
+    }
+}
+
+impl types::Host for Room {}
+
+impl log::Host for Room {
+    fn write(&mut self, level: log::Level, line: String) {
+        let level = match level {
+            log::Level::Error => Level::Error,
+            log::Level::Warn => Level::Warn,
+            log::Level::Info => Level::Info,
+            log::Level::Debug => Level::Debug,
+        };
+        self.voice.say(level, &line);
+    }
+}
+
+impl registry::Host for Room {
+    async fn register(&mut self, name: String, unit: String) -> Result<u32, String> {
+        if name.is_empty() || name.len() > SERIES_NAME_BYTES_MAX || unit.len() > UNIT_BYTES_MAX {
+            return Err(format!(
+                "a name has 1 to {SERIES_NAME_BYTES_MAX} bytes, a unit up to {UNIT_BYTES_MAX}"
+            ));
+        }
+        if self.registered == REGISTERED_MAX {
+            return Err(format!("the instance has registered {REGISTERED_MAX} series, the most it may"));
+        }
+        *self.request.lock().unwrap_or_else(PoisonError::into_inner) = Request::Asked { name, unit };
+        let answer = poll_fn(|_| {
+            let mut request = self.request.lock().unwrap_or_else(PoisonError::into_inner);
+            match std::mem::take(&mut *request) {
+                Request::Answered(answer) => Poll::Ready(answer),
+                asked => {
+                    *request = asked;
+                    Poll::Pending
+                }
+            }
+        });
+        let SeriesId(id) = answer.await?;
+        if self.known.insert(id) {
+            self.registered += 1;
+        }
+        Ok(id)
+    }
+}
+
+// === impl Request ===
+
+impl Default for Request {
+    fn default() -> Request {
+        Request::None
+    }
+}
+
+// === impl Meter ===
+
+impl Meter {
+    fn grow(&mut self, current: usize, desired: usize) -> bool {
+        let more = desired.saturating_sub(current);
+        match self.left.checked_sub(more) {
+            Some(left) => {
+                (self.left, self.granted) = (left, more);
+                true
+            }
+            None => {
+                self.refuse();
+                false
+            }
+        }
+    }
+
+    fn give_back(&mut self) {
+        self.left += std::mem::take(&mut self.granted);
+        self.refuse();
+    }
+
+    fn refuse(&mut self) {
+        self.refused = true;
+        bump(&self.counters.memory_refusals);
+    }
+}
+
+impl ResourceLimiter for Meter {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(self.grow(current, desired))
+    }
+
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.give_back();
+        Ok(())
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(self
+            .grow(current.saturating_mul(TABLE_ELEMENT_BYTES), desired.saturating_mul(TABLE_ELEMENT_BYTES)))
+    }
+
+    fn table_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.give_back();
+        Ok(())
+    }
+
+    fn instances(&self) -> usize {
+        PARTS_MAX
+    }
+
+    fn tables(&self) -> usize {
+        PARTS_MAX
+    }
+
+    fn memories(&self) -> usize {
+        PARTS_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_counted_over_all_memories_and_refused_beyond_the_grant() {
+        // Goal: the sum counts, a refusal takes nothing. Method: two memories and a table that share a grant.
+        let mut meter = Meter { left: 1000, granted: 0, refused: false, counters: Arc::default() };
+        assert!(meter.memory_growing(0, 400, None).unwrap());
+        assert!(meter.memory_growing(0, 400, None).unwrap());
+        assert!(!meter.refused);
+        assert!(!meter.memory_growing(400, 601, None).unwrap());
+        assert!(meter.refused);
+        assert!(meter.table_growing(0, 25, None).unwrap());
+        assert!(!meter.table_growing(25, 26, None).unwrap());
+        assert!(!meter.table_growing(25, usize::MAX, None).unwrap());
+        assert_eq!(meter.left, 0);
+        meter.table_grow_failed(wasmtime::Error::msg("no memory left")).unwrap();
+        assert_eq!(meter.left, 200);
+    }
+
+    #[test]
+    fn a_deadline_is_never_shorter_than_asked() {
+        // Goal: ticks cover the whole deadline wherever in a tick it begins. Method: around whole ticks.
+        assert_eq!(ticks(Duration::from_millis(1)), 2);
+        assert_eq!(ticks(Duration::from_millis(10)), 2);
+        assert_eq!(ticks(Duration::from_millis(11)), 3);
+        assert_eq!(ticks(Duration::from_secs(60)), 6001);
+        assert_eq!(ticks(Duration::MAX), 1 << 32);
+    }
+}

@@ -1,0 +1,59 @@
+//! Components at work: readings go in as batches of columns, come out as readings and alarms.
+//!
+//! The pipeline thread owns every [`Processor`], and a processor owns its instance: one wasmtime store, called by nobody
+//! else. The [`Host`] is what they share: engine, imports, and the thread that ends calls which take too long.
+//!
+//! ```text
+//!              wasm ─▶ compiled in a child process ─▶ cache ─▶ mapped
+//!                                                               │
+//!   ┌───────────────────────────── Loading ◀────────────────────┘
+//!   │ instantiate, configure, restore the last snapshot
+//!   ├─ works ──────────────▶ Ready ── trap, deadline, memory ──┐
+//!   │                          ▲                               ▼
+//!   └─ fails ──────────────────┼──────────────────────────▶ Discarded
+//!                              │                               │ after 1 s, doubling to 60 s
+//!                              └────────── Loading ◀───────────┘ with the next batch
+//! ```
+//! A minute in Ready makes the next pause one second again. An instance is never used again after a fault: a new one is
+//! made from the last snapshot. Whatever a component does, its stream goes on: a batch that it did not finish, and every
+//! batch until there is a new instance, passes through as it came and is counted.
+//!
+//! Across power loss: the `.wasm` is the artifact of record and the state is whatever snapshot the pipeline stored with
+//! its checkpoint. Compiled components are a cache: each is checked before it is mapped, and may be deleted at any time.
+//!
+//! Bounds: memory and time of each call (from the configuration), rows, alarms and bytes taken over from a call
+//! ([`exchange`]), log lines, series registered, the snapshot's size, the cache's files. What exceeds one is dropped and
+//! counted in [`Counters`].
+
+mod artifact;
+pub mod compile;
+mod counters;
+mod exchange;
+mod host;
+mod instance;
+mod lifecycle;
+mod processor;
+mod voice;
+mod wasi;
+
+pub use artifact::ArtifactError;
+pub use compile::CompileError;
+pub use counters::Counters;
+pub use host::{Host, HostError};
+pub use instance::Fault;
+pub use processor::{OpenError, Outcome, Processed, Processor, Reason, Restored};
+
+/// A cause from wasmtime, whose error type is none of the standard library's.
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// The contract of `wit/`, from the gateway's side. Registering a series waits for the pipeline thread, so it is async;
+/// everything else answers at once.
+#[allow(missing_docs, reason = "made from wit/, which is documented")]
+mod bindings {
+    wasmtime::component::bindgen!({
+        path: "wit/frond-telemetry.wit",
+        world: "stateful",
+        imports: { "frond:telemetry/registry.register": async },
+        exports: { default: async },
+    });
+}
