@@ -7,6 +7,8 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use super::log::chain;
+
 const FILE: &str = "frond.lock";
 
 /// Enough for a process number and a line end.
@@ -65,7 +67,7 @@ pub fn lock(directory: &Path) -> Result<DirectoryLock, LockError> {
     let noted =
         file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
     if let Err(error) = noted {
-        tracing::debug!(%error, "the lock file does not name this process");
+        tracing::debug!(error = %chain(&error), "the lock file does not name this process");
     }
     Ok(DirectoryLock { _file: file })
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
+use super::log::chain;
+
 /// What the service manager puts into the environment for us alone.
 pub const VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
 
@@ -38,7 +40,7 @@ pub fn watchdog_interval() -> Option<Duration> {
 
 fn send(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::warn!(%error, "the service manager does not listen");
+        tracing::warn!(error = %chain(&error), "the service manager does not listen");
     }
 }
 

@@ -263,18 +263,19 @@ fn stamps_of_many_threads_never_go_backwards() {
     let clock = WallClock { shared: Arc::clone(&shared) };
     let newest = AtomicI64::new(0);
     std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                for _ in 0..50_000 {
-                    let before = newest.load(Ordering::SeqCst);
-                    let (now, _) = clock.stamp();
-                    assert!(now >= before, "{now} is before {before}");
-                    newest.fetch_max(now, Ordering::SeqCst);
-                }
-            });
-        }
-        for round in 0..1_000 {
-            shared.trusted.store(FLOOR + (round % 2) * 30 * MS, Ordering::Release);
+        let stamping = || {
+            for _ in 0..200_000 {
+                let before = newest.load(Ordering::SeqCst);
+                let (now, _) = clock.stamp();
+                assert!(now >= before, "{now} is before {before}");
+                newest.fetch_max(now, Ordering::SeqCst);
+            }
+        };
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(stamping)).collect();
+        let mut back = 0;
+        while threads.iter().any(|thread| !thread.is_finished()) {
+            back = 30 * MS - back;
+            shared.trusted.store(FLOOR - back, Ordering::Release);
             std::thread::yield_now();
         }
     });

@@ -7,7 +7,7 @@
 //! What for: flash wear is a budget, and only the VFS sees what SQLite really writes: pages, WAL frames and checkpoints,
 //! not rows. The file system's own metadata comes on top and is measured, not counted.
 //! State: counters, per database and in total, as atomics; the list of taps. A file that was opened without a tap never
-//! looks for one again, so that the cost is one branch and four additions per write.
+//! looks for one again, so that the cost is one branch and two additions per write.
 //! Power loss: nothing is kept; counters begin at zero with the process.
 //! Bounds: one set of counters per database path ever opened in the process, which is two in a gateway.
 //!
