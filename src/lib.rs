@@ -2,6 +2,7 @@
 
 pub mod block;
 pub mod config;
+pub mod journal;
 pub mod outbox;
 pub mod platform;
 pub mod runtime;

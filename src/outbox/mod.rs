@@ -1,4 +1,13 @@
 //! What waits for the cloud: reduced blocks, alarms, in the order they were made, until the hub has them.
+//!
+//! The store thread owns the table and the ledger that counts it. Outputs appear in the same transaction as the
+//! checkpoint they follow from, so that a crash never leaves one without the other; they go once the hub is known to
+//! hold them, or when a cap is reached: then the oldest of the data lane goes first, counted by subject, and the count
+//! travels with every later output, so that a consumer can tell a dropped output from a lost one. Alarms go last.
+//! Thinning old outputs to a coarser resolution, before any is dropped, has its place in [`retention`].
+
+pub mod retention;
+pub mod table;
 
 use bytes::Bytes;
 

@@ -15,8 +15,9 @@ pub enum Inbound {
     Forget(DoorId),
 }
 
-/// Requests to the store thread.
+/// Requests to the store thread, each with the way back for its answer.
 #[derive(Debug)]
+#[allow(missing_docs, reason = "the variants' docs name every field")]
 pub enum Command {
     /// Number a series, new or known.
     Intern { stream: StreamId, entry: SeriesEntry, reply: oneshot::Sender<Result<SeriesId, SeriesDenied>> },

@@ -1,0 +1,50 @@
+# `just` lists the recipes. CI runs `ci`, the same commands as here.
+
+export CARGO_TARGET_DIR := env("CARGO_TARGET_DIR", justfile_directory() / "target")
+export PATH := CARGO_TARGET_DIR / "tools/bin" + ":" + env("PATH") + ":/usr/sbin"
+guests := CARGO_TARGET_DIR / "guests"
+
+_list:
+    @just --list --unsorted
+
+# A gateway, a broker, a leaf node and a hub on this machine, for a minute, with a cut link and a killed gateway
+demo *ARGS: (_deps "demo") guests
+    cargo build --locked --release
+    "$CARGO_TARGET_DIR/release/frond" demo --component "{{ guests }}/wasm32-wasip2/release/limits.wasm" {{ ARGS }}
+
+# All tests
+test *ARGS: (_deps "demo") guests
+    cargo test --locked {{ ARGS }}
+
+# Format, lints, licences and sources
+check: (_deps "check")
+    cargo fmt --check
+    cargo clippy --locked --all-targets -- -D warnings
+    cargo deny --locked check bans licenses sources
+
+# Known vulnerabilities of the dependencies; needs the advisory database from the network
+advisories: (_deps "check")
+    cargo deny --locked check advisories
+
+# The components, and the misbehaving ones of the tests
+guests: (_deps "demo")
+    cargo build --locked --release --target wasm32-wasip2 --manifest-path components/Cargo.toml --target-dir "{{ guests }}"
+    cargo build --locked --release --target wasm32-wasip2 --manifest-path tests/guests/Cargo.toml --target-dir "{{ guests }}"
+
+# Kills the gateway ROUNDS times at random and at every fault point, and compares what was sent with what arrived
+crash ROUNDS="300": (_deps "demo") guests
+    FROND_CRASH_ROUNDS={{ ROUNDS }} cargo test --locked --test it -- crash --nocapture
+
+# What is measured, each beside its peer; prints tables
+bench *NAMES: (_deps "demo") guests
+    cargo bench --locked {{ if NAMES == "" { "" } else { "--bench " + replace(NAMES, " ", " --bench ") } }}
+
+# Fuzzes one target (block_decode, payload_decode, topic_match) for SECONDS; needs cargo-fuzz
+fuzz TARGET SECONDS="60":
+    cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run {{ TARGET }} -- -max_total_time={{ SECONDS }}
+
+# What CI runs
+ci: check test
+
+_deps WANT:
+    @.ci/deps {{ WANT }}
