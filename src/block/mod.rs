@@ -11,14 +11,38 @@
 //! Two users: the journal stores readings with series numbers only (the database has the names); what leaves for the
 //! hub is an [`Envelope`], complete in itself, so that a consumer needs nothing but the block.
 
+mod columns;
+pub(crate) mod cursor;
+mod envelope;
+mod error;
+pub(crate) mod frame;
+pub(crate) mod ints;
+mod messages;
+mod names;
+mod pack;
+mod readings;
+mod text;
+pub(crate) mod values;
+mod windows;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::sample::{Nanos, SeriesId, Value};
 
+pub use envelope::{decode_envelope, encode_envelope};
+pub use error::DecodeError;
+pub use frame::Kind;
+pub use messages::{decode_messages, encode_messages};
+pub use names::DICTIONARY_BYTES_MAX;
+pub use readings::{decode_readings, encode_readings};
+
 /// Most rows in one block: 2^20 readings of 24 bytes are 24 MiB decoded.
 pub const ROWS_MAX: usize = 1 << 20;
+
+/// Most windows in one block: 2^18 rows of 120 bytes are 30 MiB decoded.
+pub const WINDOWS_MAX: usize = 1 << 18;
 
 /// What is known of a series beside its readings.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -120,3 +144,6 @@ pub enum Rows {
     /// Alarms.
     Alarms(Vec<Alarm>),
 }
+
+#[cfg(test)]
+mod tests;
