@@ -111,9 +111,14 @@ struct Meter {
 }
 
 /// A series to be registered, on its way to the pipeline thread and back.
+#[derive(Default)]
 enum Request {
+    #[default]
     None,
-    Asked { name: String, unit: String },
+    Asked {
+        name: String,
+        unit: String,
+    },
     Answered(Result<SeriesId, String>),
 }
 
@@ -323,14 +328,6 @@ impl registry::Host for Room {
             self.registered += 1;
         }
         Ok(id)
-    }
-}
-
-// === impl Request ===
-
-impl Default for Request {
-    fn default() -> Request {
-        Request::None
     }
 }
 

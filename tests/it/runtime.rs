@@ -52,7 +52,7 @@ fn component(name: &str, options: &[(&str, &str)]) -> config::Component {
 }
 
 fn open(host: &Host, name: &str, options: &[(&str, &str)]) -> Processor {
-    Processor::open(host, &component(name, options), compiler(), &shared_cache()).unwrap()
+    Processor::open(host, &component(name, options), compiler(), &shared_cache()).expect("it opens")
 }
 
 fn float(series: u32, time: Nanos, value: f64) -> Reading {
