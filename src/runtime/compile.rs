@@ -39,7 +39,7 @@ pub enum CompileError {
     /// It refused, and said why.
     #[error("the component does not compile: {reason}")]
     Refused { reason: String },
-    /// It was killed: signal 6 is memory, 24 processor time.
+    /// It was killed: signal 6 is memory, 9 processor time.
     #[error("the compiler was ended by signal {signal}: {reason}")]
     Killed { signal: i32, reason: String },
     /// It took too long.

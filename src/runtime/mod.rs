@@ -21,9 +21,9 @@
 //! Across power loss: the `.wasm` is the artifact of record and the state is whatever snapshot the pipeline stored with
 //! its checkpoint. Compiled components are a cache: each is checked before it is mapped, and may be deleted at any time.
 //!
-//! Bounds: memory and time of each call (from the configuration), rows, alarms and bytes taken over from a call
-//! ([`exchange`]), log lines, series registered, the snapshot's size, the cache's files. What exceeds one is dropped and
-//! counted in [`Counters`].
+//! Bounds: memory and time of each call (from the configuration), rows, alarms and bytes taken over from a call, log
+//! lines, series registered, the snapshot's size, the cache's files. What exceeds one is dropped and counted in
+//! [`Counters`].
 
 mod artifact;
 pub mod compile;

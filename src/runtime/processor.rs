@@ -220,7 +220,10 @@ impl Processor {
         self.snapshot = Some(snapshot);
         self.instance = None;
         match self.rebuild() {
-            Ok(restored) => restored,
+            Ok(restored) => {
+                self.stand = self.stand.worked(self.now);
+                restored
+            }
             Err(fault) => {
                 let _ = self.discard(&fault);
                 Restored::SetAside(fault.to_string())
@@ -427,4 +430,16 @@ fn announce(
         }
     }
     if new.is_empty() { Ok(()) } else { instance.announce(&new) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_processor_may_be_opened_on_one_thread_and_used_on_another() {
+        // Goal: the pipeline thread may be given processors that were opened before it started. Method: it compiles.
+        fn sendable<T: Send>() {}
+        sendable::<Processor>();
+    }
 }
