@@ -26,22 +26,25 @@
 //! [`Counters`].
 
 mod artifact;
+mod code;
 pub mod compile;
 mod counters;
 mod exchange;
 mod host;
 mod instance;
 mod lifecycle;
+mod meter;
 mod processor;
 mod voice;
 mod wasi;
 
 pub use artifact::ArtifactError;
+pub use code::OpenError;
 pub use compile::CompileError;
 pub use counters::Counters;
 pub use host::{Host, HostError};
 pub use instance::Fault;
-pub use processor::{OpenError, Outcome, Processed, Processor, Reason, Restored};
+pub use processor::{Outcome, Processed, Processor, Reason, Restored};
 
 /// A cause from wasmtime, whose error type is none of the standard library's.
 type Cause = Box<dyn std::error::Error + Send + Sync>;
