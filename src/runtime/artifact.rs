@@ -8,8 +8,9 @@
 //! a check sum that fits, a file is not loaded but made again. Nothing changes a file in place, and a file that is mapped
 //! may be unlinked. The cache keeps the [`FILES_MAX`] newest components.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -47,6 +48,9 @@ pub enum ArtifactError {
     /// The cache's folder cannot be made or written to.
     #[error("cannot write to the component cache {}", path.display())]
     Cache { path: PathBuf, source: io::Error },
+    /// Others could put code into the cache, which would run in this process.
+    #[error("the component cache {} must be this user's and nobody else's to write to: chown it and chmod go-w", path.display())]
+    Exposed { path: PathBuf },
     /// A file that was just made does not load.
     #[error("the compiled component {} does not load", path.display())]
     Load { path: PathBuf, source: Cause },
@@ -94,8 +98,14 @@ impl Cache {
     /// The folder `components` below `cache_dir`, made when it is not there.
     pub(super) fn open(cache_dir: &Path) -> Result<Cache, ArtifactError> {
         let dir = cache_dir.join("components");
-        match fs::create_dir_all(&dir) {
-            Ok(()) => Ok(Cache { dir }),
+        let made =
+            fs::create_dir_all(cache_dir).and_then(|()| match DirBuilder::new().mode(0o700).create(&dir) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+                _ => exposed(&dir),
+            });
+        match made {
+            Ok(false) => Ok(Cache { dir }),
+            Ok(true) => Err(ArtifactError::Exposed { path: dir }),
             Err(source) => Err(ArtifactError::Cache { path: dir, source }),
         }
     }
@@ -193,6 +203,12 @@ impl Cache {
     }
 }
 
+/// Whether anybody but this user may write to a folder.
+fn exposed(dir: &Path) -> io::Result<bool> {
+    let (folder, own) = (fs::metadata(dir)?, fs::metadata("/proc/self")?);
+    Ok(folder.uid() != own.uid() || folder.mode() & 0o022 != 0)
+}
+
 /// Removes a file that may not be there.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
@@ -220,7 +236,7 @@ fn map(engine: &Engine, path: &Path) -> wasmtime::Result<Component> {
     // SAFETY: the file must be what `Engine::precompile_component` gave, and must not change while it is mapped. It was
     // written by our own child process, under a name that holds the compatibility of its compiler (wasmtime checks that
     // again), and its SHA-256 was compared a moment ago, or it was renamed into place a moment ago. Only this user may
-    // write to the folder, and we never write to a file in it, but only rename onto and unlink it, which leaves mapped
-    // pages alone. The check sum is against decay, not against an enemy who may write here as us: he has won already.
+    // write to the folder, which was checked, and we never write to a file in it, but only rename onto and unlink it,
+    // which leaves mapped pages alone. The check sum is against decay, not against an enemy who may write here as us.
     unsafe { Component::deserialize_file(engine, path) }
 }

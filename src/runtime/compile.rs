@@ -1,6 +1,6 @@
 //! Compiling, in a child process: our own binary as `frond compile IN OUT`.
 //!
-//! A compiler needs a hundred times the memory of what it compiles, and a component is other people's input. The child
+//! A compiler needs far more memory than what it compiles, and a component is other people's input. The child
 //! may use [`ADDRESS_SPACE_BYTES`] and [`TIME_MAX`], and when it ends all of it is given back. What it says on standard
 //! error is the reason when it fails.
 
@@ -15,11 +15,12 @@ use std::time::{Duration, Instant};
 use crate::platform::limits;
 use crate::runtime::{Cause, host};
 
-/// Address space of the child. Measured: 130 MiB for a component of 150 KB; large ones are refused by this, not by the
-/// system's last resort, which would take the gateway.
+/// Address space of the child. A component of 150 KB takes 25 MiB, and it grows with the largest function; what does not
+/// fit is refused here, and not by the system's last resort, which would take the gateway.
 const ADDRESS_SPACE_BYTES: u64 = 1 << 30;
 
-/// Longest a compilation may take, on the clock and of processor time. A 12 MiB component takes a small board a minute.
+/// Longest a compilation may take, on the clock and of processor time. 150 KB take half a second of a desktop core; this
+/// leaves the largest `.wasm` on a core a tenth as fast a fair chance.
 const TIME_MAX: Duration = Duration::from_secs(300);
 
 /// How often progress is logged.
@@ -38,7 +39,7 @@ pub enum CompileError {
     /// It refused, and said why.
     #[error("the component does not compile: {reason}")]
     Refused { reason: String },
-    /// It was killed: signal 6 is memory, 24 processor time.
+    /// It was killed: signal 6 is memory, 9 processor time.
     #[error("the compiler was ended by signal {signal}: {reason}")]
     Killed { signal: i32, reason: String },
     /// It took too long.

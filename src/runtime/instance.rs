@@ -11,16 +11,17 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use wasmtime::component::{Component, InstancePre, ResourceTable};
-use wasmtime::{ResourceLimiter, Store, Trap};
+use wasmtime::{Store, Trap};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::runtime::Cause;
 use crate::runtime::bindings::exports::frond::telemetry::{processor, state};
 use crate::runtime::bindings::frond::telemetry::types::{Batch, Output, Series};
 use crate::runtime::bindings::frond::telemetry::{log, registry, types};
-use crate::runtime::counters::{Counters, bump};
+use crate::runtime::counters::Counters;
 use crate::runtime::exchange::Known;
 use crate::runtime::host::{EPOCH_TICK, Host};
+use crate::runtime::meter::Meter;
 use crate::runtime::voice::{Level, Voice};
 use crate::runtime::wasi;
 use crate::sample::SeriesId;
@@ -37,12 +38,6 @@ const UNIT_BYTES_MAX: usize = 64;
 /// Most bytes taken over from a component in one call: the 1 MiB of a snapshot, or the 3.4 MiB of the largest result
 /// allowed, twice over. Beyond, the call is a fault.
 const TAKEN_BYTES_MAX: usize = 8 << 20;
-
-/// What a table's element costs the host.
-const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
-
-/// Instances, memories and tables within one component; those of the large toolchains have ten.
-const PARTS_MAX: usize = 100;
 
 /// Longest reason of a trap that is logged.
 const REASON_BYTES_MAX: usize = 512;
@@ -101,19 +96,15 @@ pub(super) struct Room {
     request: Arc<Mutex<Request>>,
 }
 
-/// The memory granted and taken.
-struct Meter {
-    left: usize,
-    /// What was granted last, in case the system does not give it.
-    granted: usize,
-    refused: bool,
-    counters: Arc<Counters>,
-}
-
 /// A series to be registered, on its way to the pipeline thread and back.
+#[derive(Default)]
 enum Request {
+    #[default]
     None,
-    Asked { name: String, unit: String },
+    Asked {
+        name: String,
+        unit: String,
+    },
     Answered(Result<SeriesId, String>),
 }
 
@@ -206,7 +197,7 @@ impl Instance {
     fn begin(&mut self) -> Arc<Mutex<Request>> {
         self.store.set_epoch_deadline(self.deadline_ticks);
         let room = self.store.data_mut();
-        room.meter.refused = false;
+        room.meter.begin_call();
         room.request.clone()
     }
 }
@@ -245,7 +236,7 @@ fn fault(stop: Stop, store: &Store<Room>) -> Fault {
     if matches!(error.downcast_ref::<Trap>(), Some(Trap::Interrupt)) {
         return Fault::Deadline;
     }
-    if store.data().meter.refused {
+    if store.data().meter.has_refused() {
         return Fault::Memory;
     }
     let mut reason = format!("{error:#}").replace(char::is_control, " ");
@@ -263,13 +254,12 @@ fn ticks(deadline: Duration) -> u64 {
 
 impl Room {
     fn new(grant: &Grant) -> Room {
-        let counters = grant.counters.clone();
         Room {
             known: Known::default(),
             started: Instant::now(),
             context: wasi::context(&grant.voice),
             table: wasi::table(),
-            meter: Meter { left: grant.memory_bytes_max, granted: 0, refused: false, counters },
+            meter: Meter::new(grant.memory_bytes_max, grant.counters.clone()),
             voice: grant.voice.clone(),
             registered: 0,
             request: Arc::default(),
@@ -326,105 +316,9 @@ impl registry::Host for Room {
     }
 }
 
-// === impl Request ===
-
-impl Default for Request {
-    fn default() -> Request {
-        Request::None
-    }
-}
-
-// === impl Meter ===
-
-impl Meter {
-    fn grow(&mut self, current: usize, desired: usize) -> bool {
-        let more = desired.saturating_sub(current);
-        match self.left.checked_sub(more) {
-            Some(left) => {
-                (self.left, self.granted) = (left, more);
-                true
-            }
-            None => {
-                self.refuse();
-                false
-            }
-        }
-    }
-
-    fn give_back(&mut self) {
-        self.left += std::mem::take(&mut self.granted);
-        self.refuse();
-    }
-
-    fn refuse(&mut self) {
-        self.refused = true;
-        bump(&self.counters.memory_refusals);
-    }
-}
-
-impl ResourceLimiter for Meter {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        Ok(self.grow(current, desired))
-    }
-
-    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        self.give_back();
-        Ok(())
-    }
-
-    fn table_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        Ok(self
-            .grow(current.saturating_mul(TABLE_ELEMENT_BYTES), desired.saturating_mul(TABLE_ELEMENT_BYTES)))
-    }
-
-    fn table_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        self.give_back();
-        Ok(())
-    }
-
-    fn instances(&self) -> usize {
-        PARTS_MAX
-    }
-
-    fn tables(&self) -> usize {
-        PARTS_MAX
-    }
-
-    fn memories(&self) -> usize {
-        PARTS_MAX
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn memory_is_counted_over_all_memories_and_refused_beyond_the_grant() {
-        // Goal: the sum counts, a refusal takes nothing. Method: two memories and a table that share a grant.
-        let mut meter = Meter { left: 1000, granted: 0, refused: false, counters: Arc::default() };
-        assert!(meter.memory_growing(0, 400, None).unwrap());
-        assert!(meter.memory_growing(0, 400, None).unwrap());
-        assert!(!meter.refused);
-        assert!(!meter.memory_growing(400, 601, None).unwrap());
-        assert!(meter.refused);
-        assert!(meter.table_growing(0, 25, None).unwrap());
-        assert!(!meter.table_growing(25, 26, None).unwrap());
-        assert!(!meter.table_growing(25, usize::MAX, None).unwrap());
-        assert_eq!(meter.left, 0);
-        meter.table_grow_failed(wasmtime::Error::msg("no memory left")).unwrap();
-        assert_eq!(meter.left, 200);
-    }
 
     #[test]
     fn a_deadline_is_never_shorter_than_asked() {

@@ -21,27 +21,30 @@
 //! Across power loss: the `.wasm` is the artifact of record and the state is whatever snapshot the pipeline stored with
 //! its checkpoint. Compiled components are a cache: each is checked before it is mapped, and may be deleted at any time.
 //!
-//! Bounds: memory and time of each call (from the configuration), rows, alarms and bytes taken over from a call
-//! ([`exchange`]), log lines, series registered, the snapshot's size, the cache's files. What exceeds one is dropped and
-//! counted in [`Counters`].
+//! Bounds: memory and time of each call (from the configuration), rows, alarms and bytes taken over from a call, log
+//! lines, series registered, the snapshot's size, the cache's files. What exceeds one is dropped and counted in
+//! [`Counters`].
 
 mod artifact;
+mod code;
 pub mod compile;
 mod counters;
 mod exchange;
 mod host;
 mod instance;
 mod lifecycle;
+mod meter;
 mod processor;
 mod voice;
 mod wasi;
 
 pub use artifact::ArtifactError;
+pub use code::OpenError;
 pub use compile::CompileError;
 pub use counters::Counters;
 pub use host::{Host, HostError};
 pub use instance::Fault;
-pub use processor::{OpenError, Outcome, Processed, Processor, Reason, Restored};
+pub use processor::{Outcome, Processed, Processor, Reason, Restored};
 
 /// A cause from wasmtime, whose error type is none of the standard library's.
 type Cause = Box<dyn std::error::Error + Send + Sync>;

@@ -3,20 +3,16 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use wasmtime::component::Component;
-
 use crate::block::{self, SeriesEntry};
 use crate::config;
-use crate::runtime::artifact::{ArtifactError, Cache, Found, digest, remove};
 use crate::runtime::bindings::frond::telemetry::types::{Batch, Readings, Series};
-use crate::runtime::compile::{self, CompileError};
+use crate::runtime::code::{self, OpenError};
 use crate::runtime::counters::{Counters, add, bump};
 use crate::runtime::exchange::{self, BATCH_ROWS_MAX, Given};
 use crate::runtime::host::Host;
 use crate::runtime::instance::{Exports, Fault, Grant, Instance, Register};
 use crate::runtime::lifecycle::Stand;
 use crate::runtime::voice::Voice;
-use crate::runtime::{Cause, wasi};
 use crate::sample::{Nanos, Reading, SeriesId};
 
 /// Largest snapshot: one is written with each checkpoint, and 1 MiB a minute is 1.5 GB a day, all of the wear budget.
@@ -79,30 +75,6 @@ pub enum Restored {
     SetAside(String),
 }
 
-/// Why a component cannot be used. All of these are for whoever configured it.
-#[derive(Debug, thiserror::Error)]
-#[allow(missing_docs)]
-pub enum OpenError {
-    /// Its files.
-    #[error("component {component}: cannot be loaded")]
-    Artifact { component: String, source: ArtifactError },
-    /// Compiling it.
-    #[error("component {component}: cannot be compiled")]
-    Compile { component: String, source: CompileError },
-    /// It needs something that no component is given.
-    #[error("component {component}: imports {import}, which is not granted")]
-    Import { component: String, import: String },
-    /// It is no telemetry processor.
-    #[error("component {component}: does not fit the contract frond:telemetry@0.1.0")]
-    Contract { component: String, source: Cause },
-    /// It failed at once.
-    #[error("component {component}: does not start")]
-    Start { component: String, source: Fault },
-    /// It does not like its options.
-    #[error("component {component}: refuses its configuration: {reason}")]
-    Options { component: String, reason: String },
-}
-
 /// Why no instance was made.
 enum Unmade {
     Fault(Fault),
@@ -122,8 +94,8 @@ impl Processor {
     ) -> Result<Processor, OpenError> {
         let name = || component.name.clone();
         let counters = Arc::new(Counters::default());
-        let code = load(host, component, compiler, cache_dir, &counters)?;
-        if let Some(import) = ungranted(host, &code) {
+        let code = code::load(host, component, compiler, cache_dir, &counters)?;
+        if let Some(import) = code::ungranted(host, &code) {
             return Err(OpenError::Import { component: name(), import });
         }
         let exports =
@@ -220,7 +192,10 @@ impl Processor {
         self.snapshot = Some(snapshot);
         self.instance = None;
         match self.rebuild() {
-            Ok(restored) => restored,
+            Ok(restored) => {
+                self.stand = self.stand.worked(self.now);
+                restored
+            }
             Err(fault) => {
                 let _ = self.discard(&fault);
                 Restored::SetAside(fault.to_string())
@@ -351,57 +326,6 @@ impl std::fmt::Debug for Processor {
     }
 }
 
-/// From the cache, or compiled into it.
-fn load(
-    host: &Host,
-    component: &config::Component,
-    compiler: &Path,
-    cache_dir: &Path,
-    counters: &Counters,
-) -> Result<Component, OpenError> {
-    let artifact = |source| OpenError::Artifact { component: component.name.clone(), source };
-    let digest_before = digest(&component.path).map_err(artifact)?;
-    let cache = Cache::open(cache_dir).map_err(artifact)?;
-    let entry = cache.entry(&host.engine, &digest_before);
-    match cache.load(&host.engine, &entry) {
-        Found::Component(code) => return Ok(code),
-        Found::Nothing => {}
-        Found::Unsound(reason) => {
-            bump(&counters.cache_rejected);
-            tracing::warn!(
-                component = component.name,
-                reason,
-                "compiled component is unsound, compiling it again"
-            );
-        }
-    }
-    let scratch = cache.scratch();
-    let compiled = compile::compile(&component.name, compiler, &component.path, &scratch).and_then(|()| {
-        // The child read the file by itself: what it compiled must be what the entry is named after.
-        match digest(&component.path) {
-            Ok(after) if after == digest_before => Ok(()),
-            _ => Err(CompileError::Changed),
-        }
-    });
-    if let Err(source) = compiled {
-        // It may not exist, and if it stays the next compilation removes it.
-        let _ = remove(&scratch);
-        return Err(OpenError::Compile { component: component.name.clone(), source });
-    }
-    bump(&counters.compilations);
-    cache.adopt(&host.engine, &scratch, &entry).map_err(artifact)
-}
-
-/// The first import that no component is given.
-fn ungranted(host: &Host, component: &Component) -> Option<String> {
-    let ty = component.component_type();
-    let granted = |import: &str| {
-        let interface = import.split_once('@').map_or(import, |(interface, _)| interface);
-        wasi::GRANTED.contains(&interface)
-    };
-    ty.imports(&host.engine).map(|(import, _)| import).find(|import| !granted(import)).map(str::to_owned)
-}
-
 /// An instance, configured.
 fn make(exports: &Exports, grant: &Grant, options: &[(String, String)]) -> Result<Instance, Unmade> {
     let mut instance = Instance::start(exports, grant).map_err(Unmade::Fault)?;
@@ -427,4 +351,16 @@ fn announce(
         }
     }
     if new.is_empty() { Ok(()) } else { instance.announce(&new) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_processor_may_be_opened_on_one_thread_and_used_on_another() {
+        // Goal: the pipeline thread may be given processors that were opened before it started. Method: it compiles.
+        fn sendable<T: Send>() {}
+        sendable::<Processor>();
+    }
 }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,8 +14,11 @@ use frond::config;
 use frond::runtime::{Counters, Host, OpenError, Outcome, Processed, Processor, Reason, Restored};
 use frond::sample::{Nanos, Reading, SECOND, SeriesId, Value};
 
-/// Deadline of a call. What ends by it must have ended after [`PATIENCE`], on a machine that is busy with other tests.
-const DEADLINE: Duration = Duration::from_millis(200);
+/// Deadline of a call, for a machine that is busy with other tests; and that of calls that are meant to exceed it.
+const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE_SHORT: Duration = Duration::from_millis(200);
+
+/// After this at the latest a call must have ended that is meant to exceed [`DEADLINE_SHORT`].
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The value that makes `misbehave` do what its option says.
@@ -52,7 +57,7 @@ fn component(name: &str, options: &[(&str, &str)]) -> config::Component {
 }
 
 fn open(host: &Host, name: &str, options: &[(&str, &str)]) -> Processor {
-    Processor::open(host, &component(name, options), compiler(), &shared_cache()).unwrap()
+    Processor::open(host, &component(name, options), compiler(), &shared_cache()).expect("it opens")
 }
 
 fn float(series: u32, time: Nanos, value: f64) -> Reading {
@@ -140,6 +145,11 @@ fn a_component_that_fails_is_passed_by_discarded_and_comes_back() {
         ("grow", Reason::Memory),
     ] {
         let mut guest = open(&host, "misbehave", &[("mode", mode)]);
+        if reason == Reason::Deadline {
+            let hurried =
+                config::Component { deadline: DEADLINE_SHORT, ..component("misbehave", &[("mode", mode)]) };
+            guest = Processor::open(&host, &hurried, compiler(), &shared_cache()).unwrap();
+        }
         let sound = [float(1, 1, 10.0), int(2, 1, 20)];
         let fatal = [float(1, 2, TRIGGER), int(2, 2, i64::MAX), float(3, 2, 0.5)];
         assert_eq!(values(&process(&mut guest, 0, &sound)), [11.0, 21.0], "{mode}");
@@ -399,6 +409,49 @@ fn a_compiled_component_is_kept_checked_and_may_be_deleted() {
     assert_eq!(process(&mut first, 0, &[float(1, 2, 10.0)]).alarms.len(), 1);
     assert!(matches!(open(no_compiler()), Err(OpenError::Compile { .. })));
     works(&mut open(compiler()).unwrap());
+
+    fs::set_permissions(dir.path().join("components"), fs::Permissions::from_mode(0o770)).unwrap();
+    assert!(matches!(open(compiler()), Err(OpenError::Artifact { .. })));
+}
+
+#[test]
+fn the_compiler_confines_itself() {
+    // Goal: whoever starts it, the compiler has limits before it looks at the component; a process that runs out of them
+    // says so and leaves nothing that could be loaded. Method: hold its input back and read its limits; then less memory.
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out.cwasm");
+    let mut child = Command::new(compiler())
+        .args([Path::new("compile"), Path::new("/dev/stdin"), &out])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    let limits = loop {
+        let limits = fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
+        if limits.contains("1073741824") || started.elapsed() > PATIENCE {
+            break limits;
+        }
+        std::thread::yield_now();
+    };
+    let limit = |name: &str| {
+        let line = limits.lines().find(|line| line.starts_with(name)).unwrap();
+        line[name.len()..].split_whitespace().next().unwrap().to_owned()
+    };
+    assert_eq!(limit("Max address space"), "1073741824");
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(&fs::read(guest("limits")).unwrap()).unwrap();
+    drop(input);
+    assert!(child.wait().unwrap().success());
+    assert!(out.exists());
+
+    let starved = Command::new("sh")
+        .args(["-c", "ulimit -v 16384 && exec \"$@\"", "sh"])
+        .arg(compiler())
+        .args([Path::new("compile"), &guest("limits"), &dir.path().join("none.cwasm")])
+        .output()
+        .unwrap();
+    assert!(!starved.status.success() && !starved.stderr.is_empty(), "{starved:?}");
+    assert!(!dir.path().join("none.cwasm").exists());
 }
 
 #[test]

@@ -1,0 +1,88 @@
+//! From a configured component to code: out of the cache or compiled into it, and asking for nothing it may not have.
+
+use std::path::Path;
+
+use wasmtime::component::Component;
+
+use crate::config;
+use crate::runtime::artifact::{ArtifactError, Cache, Found, digest, remove};
+use crate::runtime::compile::{self, CompileError};
+use crate::runtime::counters::{Counters, bump};
+use crate::runtime::host::Host;
+use crate::runtime::instance::Fault;
+use crate::runtime::{Cause, wasi};
+
+/// Why a component cannot be used. All of these are for whoever configured it.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum OpenError {
+    /// Its files.
+    #[error("component {component}: cannot be loaded")]
+    Artifact { component: String, source: ArtifactError },
+    /// Compiling it.
+    #[error("component {component}: cannot be compiled")]
+    Compile { component: String, source: CompileError },
+    /// It needs something that no component is given.
+    #[error("component {component}: imports {import}, which is not granted")]
+    Import { component: String, import: String },
+    /// It is no telemetry processor.
+    #[error("component {component}: does not fit the contract frond:telemetry@0.1.0")]
+    Contract { component: String, source: Cause },
+    /// It failed at once.
+    #[error("component {component}: does not start")]
+    Start { component: String, source: Fault },
+    /// It does not like its options.
+    #[error("component {component}: refuses its configuration: {reason}")]
+    Options { component: String, reason: String },
+}
+
+/// From the cache, or compiled into it.
+pub(super) fn load(
+    host: &Host,
+    component: &config::Component,
+    compiler: &Path,
+    cache_dir: &Path,
+    counters: &Counters,
+) -> Result<Component, OpenError> {
+    let artifact = |source| OpenError::Artifact { component: component.name.clone(), source };
+    let digest_before = digest(&component.path).map_err(artifact)?;
+    let cache = Cache::open(cache_dir).map_err(artifact)?;
+    let entry = cache.entry(&host.engine, &digest_before);
+    match cache.load(&host.engine, &entry) {
+        Found::Component(code) => return Ok(code),
+        Found::Nothing => {}
+        Found::Unsound(reason) => {
+            bump(&counters.cache_rejected);
+            tracing::warn!(
+                component = component.name,
+                reason,
+                "compiled component is unsound, compiling it again"
+            );
+        }
+    }
+    let scratch = cache.scratch();
+    let compiled = compile::compile(&component.name, compiler, &component.path, &scratch).and_then(|()| {
+        // The child read the file by itself: what it compiled must be what the entry is named after.
+        match digest(&component.path) {
+            Ok(after) if after == digest_before => Ok(()),
+            _ => Err(CompileError::Changed),
+        }
+    });
+    if let Err(source) = compiled {
+        // It may not exist, and if it stays the next compilation removes it.
+        let _ = remove(&scratch);
+        return Err(OpenError::Compile { component: component.name.clone(), source });
+    }
+    bump(&counters.compilations);
+    cache.adopt(&host.engine, &scratch, &entry).map_err(artifact)
+}
+
+/// The first import that no component is given.
+pub(super) fn ungranted(host: &Host, component: &Component) -> Option<String> {
+    let ty = component.component_type();
+    let granted = |import: &str| {
+        let interface = import.split_once('@').map_or(import, |(interface, _)| interface);
+        wasi::GRANTED.contains(&interface)
+    };
+    ty.imports(&host.engine).map(|(import, _)| import).find(|import| !granted(import)).map(str::to_owned)
+}
