@@ -6,11 +6,27 @@
 //! `conf.d/*.toml` sorted by name. Secrets are paths, never values; relative ones are looked up under
 //! `$CREDENTIALS_DIRECTORY`.
 
+mod de;
+mod diagnose;
+mod fault;
+mod load;
+mod names;
+mod raw;
+mod resolve;
+mod tree;
+mod units;
+pub mod wear;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::sample::{Durability, Lane};
+
+pub use diagnose::{ConfigError, Finding, Position, Problem, Warning};
+pub use fault::{Doubt, Fault, FilterFault, TemplateFault};
+pub use load::{DEFAULT, Inspection, MainFile, Paths, inspect, load, load_file, parse};
+pub(crate) use units::show_duration;
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -219,7 +235,7 @@ pub struct Stream {
     pub topics: Vec<String>,
     /// MQTT QoS asked of the broker, 0 or 1. Default 1.
     pub qos: u8,
-    /// How payloads become readings.
+    /// How payloads become readings. Default JSON.
     pub decode: Decode,
     /// Where times come from.
     pub time: TimeSource,
@@ -242,6 +258,10 @@ pub struct Stream {
     pub full: FullPolicy,
     /// Bounds.
     pub caps: Caps,
+    /// Readings per second that are expected, for the estimate of wear only.
+    pub expect_readings_per_second: Option<f64>,
+    /// Series that are expected, for the estimate of wear only.
+    pub expect_series: Option<usize>,
 }
 
 /// How a payload becomes readings.
@@ -352,3 +372,6 @@ pub struct Caps {
     /// Bytes of the outbox this stream may take; `None`: all of it.
     pub outbox_bytes_max: Option<u64>,
 }
+
+#[cfg(test)]
+mod tests;

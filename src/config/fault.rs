@@ -1,0 +1,397 @@
+//! Everything that can be wrong with a configuration ([`Fault`]) or looks unintended ([`Doubt`]), with its message.
+//!
+//! A message says what is wrong and, where it is not plain, what to do. It does not repeat the place or the key, which
+//! [`super::diagnose::Finding`] prints before it.
+
+use std::path::PathBuf;
+
+/// Why a configuration is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The file could not be read.
+    #[error("the file cannot be read: {kind}")]
+    Unreadable {
+        /// What the operating system said.
+        kind: std::io::ErrorKind,
+    },
+    /// The file is larger than any configuration should be.
+    #[error("the file is larger than {bytes_max} bytes")]
+    FileTooLarge {
+        /// The bound.
+        bytes_max: u64,
+    },
+    /// The file is not text.
+    #[error("the file is not UTF-8 text")]
+    NotText,
+    /// There are too many files in `conf.d`.
+    #[error("{count} files are here, at most {count_max} are read")]
+    TooManyFiles {
+        /// How many.
+        count: usize,
+        /// The bound.
+        count_max: usize,
+    },
+    /// Not TOML.
+    #[error("{message}")]
+    Syntax {
+        /// The parser's words.
+        message: String,
+    },
+    /// The same name twice in one file.
+    #[error("this name is taken on line {line}; give one of the two another name")]
+    Duplicate {
+        /// Where the first one is.
+        line: u32,
+    },
+    /// A key that does not exist.
+    #[error("unknown key '{key}'{}", hint(*nearest, known))]
+    UnknownKey {
+        /// The key.
+        key: String,
+        /// What was probably meant.
+        nearest: Option<&'static str>,
+        /// The keys there are.
+        known: &'static [&'static str],
+    },
+    /// A word where only some words are taken.
+    #[error("unknown word '{word}'{}", hint(*nearest, known))]
+    UnknownWord {
+        /// The word.
+        word: String,
+        /// What was probably meant.
+        nearest: Option<&'static str>,
+        /// The words there are.
+        known: &'static [&'static str],
+    },
+    /// A value of the wrong type, or one that does not have the form it must have.
+    #[error("{found} is not {expected}")]
+    WrongValue {
+        /// What is there.
+        found: String,
+        /// What should be there.
+        expected: String,
+    },
+    /// A value that its type refuses for a reason of its own.
+    #[error("{message}")]
+    Refused {
+        /// The reason.
+        message: String,
+    },
+    /// A key that must be set.
+    #[error("'{key}' is missing")]
+    Missing {
+        /// The key.
+        key: &'static str,
+    },
+    /// A number, duration or size outside its bounds.
+    #[error("{value} is outside {least} to {most}")]
+    Range {
+        /// What was said.
+        value: String,
+        /// Lower bound, still allowed.
+        least: String,
+        /// Upper bound, still allowed.
+        most: String,
+    },
+    /// A value that must not be below another one.
+    #[error("{value} is less than {other}, which is {least}")]
+    Below {
+        /// What was said.
+        value: String,
+        /// The other key.
+        other: &'static str,
+        /// Its value.
+        least: String,
+    },
+    /// MQTT counts its keep-alive in seconds.
+    #[error("{value} is not a whole number of seconds")]
+    WholeSeconds {
+        /// What was said.
+        value: String,
+    },
+    /// Too many of something.
+    #[error("{count} are too many, at most {count_max} are taken")]
+    TooMany {
+        /// How many.
+        count: usize,
+        /// The bound.
+        count_max: usize,
+    },
+    /// Not a name.
+    #[error("'{name}' is not a name: 1 to 64 of A-Z a-z 0-9 _ -")]
+    Name {
+        /// What was said.
+        name: String,
+    },
+    /// The gateway has no name and the host none that could stand in.
+    #[error("the gateway has no name and the host name cannot stand in for it; set gateway.name")]
+    NoName,
+    /// Text that is empty, too long, or contains control characters.
+    #[error("must be 1 to {chars_max} characters without control characters")]
+    Text {
+        /// The bound.
+        chars_max: usize,
+    },
+    /// Not the name of a label.
+    #[error("'{name}' is not the name of a label: 1 to 64 of A-Z a-z 0-9 _ - .")]
+    LabelName {
+        /// What was said.
+        name: String,
+    },
+    /// The cache may be emptied at any time, and the databases would be in it.
+    #[error("the cache may be deleted at any time and must not contain gateway.data_dir")]
+    DataInCache,
+    /// A stream without topics.
+    #[error("needs topics = [\"…\"], at least one topic filter")]
+    NoTopics,
+    /// Not an MQTT topic filter.
+    #[error("'{filter}' is not a topic filter: {fault}")]
+    Filter {
+        /// What was said.
+        filter: String,
+        /// Why not.
+        fault: FilterFault,
+    },
+    /// Not a template.
+    #[error("'{template}' is not a template: {fault}")]
+    Template {
+        /// What was said.
+        template: String,
+        /// Why not.
+        fault: TemplateFault,
+    },
+    /// A key that means nothing with the stream's `decode`.
+    #[error("means nothing with decode = \"{decode}\"; {instead}")]
+    NotWithDecode {
+        /// How the stream is decoded.
+        decode: &'static str,
+        /// What to do.
+        instead: &'static str,
+    },
+    /// `decode = "packed"` without saying what is packed.
+    #[error("decode = \"packed\" needs packed = {{ sample = …, rate = … }}")]
+    PackedMissing,
+    /// The component does not exist.
+    #[error("there is no component '{name}'{}", hint_open(nearest.as_deref()))]
+    NoComponent {
+        /// What was said.
+        name: String,
+        /// What was probably meant.
+        nearest: Option<String>,
+    },
+    /// Senders cannot be held back where nothing is acknowledged late.
+    #[error("full = \"reject\" withholds acknowledgements, and with {because} there are none to withhold")]
+    NothingToWithhold {
+        /// The setting that contradicts.
+        because: &'static str,
+    },
+    /// A packet must hold the largest payload with its topic.
+    #[error(
+        "{value} is too small: stream {stream:?} takes payloads of {payload} bytes, which with topic and header need {least}"
+    )]
+    PacketTooSmall {
+        /// What was said.
+        value: u64,
+        /// The stream with the largest payloads.
+        stream: String,
+        /// Its `payload_bytes_max`.
+        payload: usize,
+        /// What is needed.
+        least: u64,
+    },
+    /// Not a URL of the form the key takes.
+    #[error("'{url}' is not a URL of the form {form}")]
+    Url {
+        /// What was said.
+        url: String,
+        /// The form.
+        form: &'static str,
+    },
+    /// A password in a URL would be a secret in a configuration file.
+    #[error("a URL must not hold a user or password; {instead}")]
+    UserInUrl {
+        /// What to do.
+        instead: &'static str,
+    },
+    /// The broker door has no TLS.
+    #[error(
+        "the broker door speaks plain MQTT to a broker on this machine or site and has no TLS: use mqtt://, and reach a \
+         remote broker through a bridge of the local one"
+    )]
+    Mqtts,
+    /// The hub would be reached without encryption.
+    #[error("would cross the network without encryption: use tls://, or set {allow} = true")]
+    Plaintext {
+        /// The key that allows it.
+        allow: &'static str,
+    },
+    /// The leaf must not be reachable from outside: it asks local clients for nothing.
+    #[error("'{listen}' is not a loopback address with a port, such as 127.0.0.1:4222")]
+    Listen {
+        /// What was said.
+        listen: String,
+    },
+    /// MQTT has no password without a user name.
+    #[error("needs mqtt.broker.username: MQTT has no password without a user name")]
+    PasswordAlone,
+    /// A client certificate has two files.
+    #[error("needs lattice.direct.{other} beside it")]
+    CertificateHalf {
+        /// The other key.
+        other: &'static str,
+    },
+    /// Too many problems to list.
+    #[error("there are more problems; mend these first")]
+    More,
+}
+
+/// Why something is not an MQTT topic filter (MQTT 3.1.1, 4.7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FilterFault {
+    /// At least one character is needed.
+    #[error("it is empty")]
+    Empty,
+    /// The length field has 16 bits.
+    #[error("it is longer than 65,535 bytes")]
+    Long,
+    /// NUL is forbidden.
+    #[error("it contains a NUL")]
+    Nul,
+    /// `#` stands for the rest.
+    #[error("'#' must be the last level")]
+    HashNotLast,
+    /// A wildcard takes a whole level.
+    #[error("a wildcard must be a whole level, as in a/+/b or a/#")]
+    WildcardNotAlone,
+    /// Readings would be shared with other subscribers.
+    #[error("shared subscriptions ($share) would give readings to somebody else")]
+    Shared,
+}
+
+/// Why something is not a template.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TemplateFault {
+    /// Nothing in it.
+    #[error("it is empty")]
+    Empty,
+    /// Too long.
+    #[error("it is longer than {chars_max} characters")]
+    Long {
+        /// The bound.
+        chars_max: usize,
+    },
+    /// `{` without `}`, or the other way round.
+    #[error("a brace has no partner")]
+    Brace,
+    /// Not a placeholder.
+    #[error("unknown placeholder {{{name}}}{}", hint_open(*nearest))]
+    Placeholder {
+        /// What was said.
+        name: String,
+        /// What was probably meant.
+        nearest: Option<&'static str>,
+    },
+    /// Labels belong to the series, not to one field.
+    #[error("{{field}} cannot stand in a label")]
+    FieldInLabel,
+    /// The topic never has that level.
+    #[error("there is no level {level} in topics of '{filter}', levels count from 0")]
+    Level {
+        /// The level.
+        level: usize,
+        /// The filter.
+        filter: String,
+    },
+    /// Control characters would end up in names.
+    #[error("it contains a control character")]
+    Control,
+}
+
+/// What is allowed and probably not meant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Doubt {
+    /// An earlier stream takes all of it.
+    #[error("'{filter}' never gets here: stream {stream:?} comes first and takes '{by}'")]
+    Shadowed {
+        /// The filter.
+        filter: String,
+        /// The earlier stream.
+        stream: String,
+        /// Its filter.
+        by: String,
+    },
+    /// All fields of a payload would be one series.
+    #[error("without {{field}} all fields of a payload become one series")]
+    FieldsMixed,
+    /// The stream cannot take more than there is.
+    #[error("is more than outbox.bytes_max, which comes first")]
+    CapAboveOutbox,
+    /// Nothing refers to it.
+    #[error("no stream uses this component")]
+    UnusedComponent,
+    /// Settings of a mode that is not selected.
+    #[error("is not used while lattice.mode is \"{mode}\"")]
+    UnusedMode {
+        /// The mode.
+        mode: &'static str,
+    },
+    /// Nothing will leave.
+    #[error("lattice.leaf.hub is not set: everything stays in the buffer on this gateway")]
+    NoHub,
+    /// Nothing will arrive.
+    #[error("there are streams and no mqtt.broker.url: nothing is received")]
+    NoDoor,
+    /// A password goes over the network.
+    #[error("the password goes to {host} without encryption")]
+    PasswordInClear {
+        /// Where.
+        host: String,
+    },
+    /// More is written than the flash is meant to take.
+    #[error("the streams are expected to write {expected} a day, more than the budget of {budget}")]
+    OverBudget {
+        /// Expected.
+        expected: String,
+        /// Allowed.
+        budget: String,
+    },
+    /// A file is not there, or not to be read by this process.
+    #[error("'{}' cannot be read: {kind}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the operating system said.
+        kind: std::io::ErrorKind,
+    },
+    /// A secret file with nothing in it.
+    #[error("'{}' is empty", path.display())]
+    FileEmpty {
+        /// Which.
+        path: PathBuf,
+    },
+    /// Everybody can read a secret.
+    #[error("'{}' can be read by every user of this machine; chmod o-rwx it", path.display())]
+    SecretOpen {
+        /// Which.
+        path: PathBuf,
+    },
+    /// Only the service knows where its credentials are.
+    #[error("'{}' is looked up among the service's credentials, which are not known here: not checked", path.display())]
+    CredentialUnknown {
+        /// Which.
+        path: PathBuf,
+    },
+}
+
+/// `; did you mean 'x'?`, or what there is to choose from.
+fn hint(nearest: Option<&str>, known: &[&str]) -> String {
+    match nearest {
+        Some(nearest) => format!("; did you mean '{nearest}'?"),
+        None => format!("; known are {}", known.join(", ")),
+    }
+}
+
+/// `; did you mean 'x'?`, or nothing.
+fn hint_open(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |nearest| format!("; did you mean '{nearest}'?"))
+}

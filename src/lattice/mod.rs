@@ -1,0 +1,3 @@
+//! The link to the lattice.
+
+pub mod leaf_conf;
