@@ -71,9 +71,10 @@ impl Group {
         if self.readings >= readings_max {
             return Readiness::Full;
         }
-        let fills = self.waiting.iter().any(|(door, w)| {
-            w.durability == Durability::Reading && w.messages >= (window(*door) / 2).max(1)
-        });
+        let fills = self
+            .waiting
+            .iter()
+            .any(|(door, w)| w.durability == Durability::Reading && w.messages >= (window(*door) / 2).max(1));
         if fills { Readiness::WindowFills } else { Readiness::Waits }
     }
 }

@@ -82,7 +82,12 @@ pub fn append(
         let oldest = tx
             .prepare_cached("SELECT id, stream, readings, length(block) FROM raw ORDER BY id LIMIT 1")?
             .query_row([], |row| {
-                Ok((row.get::<_, i64>(0)?, row.get::<_, u32>(1)?, row.get::<_, u64>(2)?, row.get::<_, u64>(3)?))
+                Ok((
+                    row.get::<_, i64>(0)?,
+                    row.get::<_, u32>(1)?,
+                    row.get::<_, u64>(2)?,
+                    row.get::<_, u64>(3)?,
+                ))
             })
             .optional()?;
         let Some((id, stream, readings, bytes)) = oldest else { break };
@@ -119,9 +124,8 @@ pub fn find(
 
 /// Keeps what a recall asked for.
 pub fn select(readings: Vec<Reading>, series: &[SeriesId], (from, to): (Nanos, Nanos)) -> Vec<Reading> {
-    let wanted = |r: &Reading| {
-        (from..to).contains(&r.time) && (series.is_empty() || series.contains(&r.series))
-    };
+    let wanted =
+        |r: &Reading| (from..to).contains(&r.time) && (series.is_empty() || series.contains(&r.series));
     readings.into_iter().filter(wanted).collect()
 }
 

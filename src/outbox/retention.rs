@@ -76,7 +76,8 @@ mod tests {
     #[test]
     fn a_stream_over_its_own_cap_loses_its_own_oldest() {
         // Goal: one stream's flood costs that stream, nobody else.
-        let fills = [fill(1, 150, Some(100), FullPolicy::DropOldest), fill(2, 500, None, FullPolicy::DropOldest)];
+        let fills =
+            [fill(1, 150, Some(100), FullPolicy::DropOldest), fill(2, 500, None, FullPolicy::DropOldest)];
         let verdict = judge(&fills, 1_000, false);
         assert_eq!(verdict.drop_own, vec![(fills[0].key, 50)]);
         assert_eq!((verdict.drop_any, verdict.reject), (0, false));
@@ -93,7 +94,9 @@ mod tests {
     #[test]
     fn senders_resume_at_a_distance_below_the_cap() {
         // Goal: no opening and closing at the edge.
-        let at = |bytes, rejecting| judge(&[fill(1, bytes, Some(1_000), FullPolicy::Reject)], 9_999, rejecting).reject;
+        let at = |bytes, rejecting| {
+            judge(&[fill(1, bytes, Some(1_000), FullPolicy::Reject)], 9_999, rejecting).reject
+        };
         assert!(!at(1_000, false));
         assert!(at(1_001, false));
         assert!(at(950, true));

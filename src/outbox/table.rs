@@ -110,7 +110,8 @@ impl Ledger {
             self.delete(tx, *id, Gone::Delivered)?;
         }
         for (key, floor) in &settled.floors {
-            self.subjects.entry(*key).or_insert(Account { next_seq: 1, ..Account::default() }).hub_floor = *floor;
+            self.subjects.entry(*key).or_insert(Account { next_seq: 1, ..Account::default() }).hub_floor =
+                *floor;
         }
         Ok(())
     }
@@ -234,8 +235,9 @@ pub fn outputs(
     bytes_max: usize,
     correction: impl Fn(u32) -> Option<i64>,
 ) -> rusqlite::Result<Vec<OutRow>> {
-    let mut statement =
-        db.prepare_cached("SELECT id, stream, seq, boot, body FROM outbox WHERE id > ?1 AND id < ?2 ORDER BY id")?;
+    let mut statement = db.prepare_cached(
+        "SELECT id, stream, seq, boot, body FROM outbox WHERE id > ?1 AND id < ?2 ORDER BY id",
+    )?;
     let mut rows = statement.query(params![after.max(base(lane)), end(lane)])?;
     let mut found: Vec<OutRow> = Vec::new();
     let mut bytes = 0;
@@ -260,9 +262,11 @@ pub fn outputs(
 
 /// Sequence of the oldest output of a subject that is still there.
 pub fn oldest_seq(db: &Connection, key: SubjectKey) -> rusqlite::Result<Option<u64>> {
-    db.prepare_cached("SELECT seq FROM outbox WHERE stream = ?1 AND id >= ?2 AND id < ?3 ORDER BY id LIMIT 1")?
-        .query_row(params![key.stream.0, base(key.lane), end(key.lane)], |row| row.get(0))
-        .optional()
+    db.prepare_cached(
+        "SELECT seq FROM outbox WHERE stream = ?1 AND id >= ?2 AND id < ?3 ORDER BY id LIMIT 1",
+    )?
+    .query_row(params![key.stream.0, base(key.lane), end(key.lane)], |row| row.get(0))
+    .optional()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

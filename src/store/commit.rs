@@ -59,7 +59,8 @@ impl Store {
             let tx = self.db.unchecked_transaction()?;
             self.names.write(&tx)?;
             if let Some(row) = &hot_row {
-                tx.prepare_cached("INSERT INTO hot (pos, block) VALUES (?1, ?2)")?.execute(params![pos, row])?;
+                tx.prepare_cached("INSERT INTO hot (pos, block) VALUES (?1, ?2)")?
+                    .execute(params![pos, row])?;
             }
             if let Some((checkpoint, _)) = &self.checkpoint {
                 tx.prepare_cached(

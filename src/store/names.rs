@@ -200,13 +200,23 @@ impl Names {
         for id in &self.fresh.series {
             let Some(known) = self.series.get(id) else { continue };
             let labels = serde_json::to_string(&known.entry.labels).unwrap_or_else(|_| "{}".to_owned());
-            tx.prepare_cached("INSERT OR REPLACE INTO series (id, stream, name, unit, labels) VALUES (?1, ?2, ?3, ?4, ?5)")?
-                .execute(params![id.0, known.stream.0, known.entry.name, known.entry.unit, labels])?;
+            tx.prepare_cached(
+                "INSERT OR REPLACE INTO series (id, stream, name, unit, labels) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![
+                id.0,
+                known.stream.0,
+                known.entry.name,
+                known.entry.unit,
+                labels
+            ])?;
         }
         for id in &self.fresh.boots {
             let Some(boot) = self.boots.get(id) else { continue };
-            tx.prepare_cached("INSERT OR REPLACE INTO boot (id, boot, estimate, correction) VALUES (?1, ?2, ?3, ?4)")?
-                .execute(params![id.0, boot.boot, boot.estimate, boot.correction])?;
+            tx.prepare_cached(
+                "INSERT OR REPLACE INTO boot (id, boot, estimate, correction) VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute(params![id.0, boot.boot, boot.estimate, boot.correction])?;
         }
         Ok(())
     }

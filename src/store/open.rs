@@ -49,7 +49,9 @@ pub enum OpenError {
     Folder { path: PathBuf, source: std::io::Error },
     #[error("cannot open {path}")]
     Open { path: PathBuf, source: rusqlite::Error },
-    #[error("{path} was written by a newer frond (schema {found}, this one knows {SCHEMA_VERSION}); start that version, or move the file away")]
+    #[error(
+        "{path} was written by a newer frond (schema {found}, this one knows {SCHEMA_VERSION}); start that version, or move the file away"
+    )]
     Newer { path: PathBuf, found: i64 },
     #[error("cannot move the unusable {path} aside")]
     SetAside { path: PathBuf, source: std::io::Error },
@@ -57,8 +59,7 @@ pub enum OpenError {
 
 /// Opens the database in `data_dir`, making or replacing it as needed. `bytes_max` is the hard bound of the file.
 pub fn open(data_dir: &Path, bytes_max: u64) -> Result<Opened, OpenError> {
-    fs::create_dir_all(data_dir)
-        .map_err(|source| OpenError::Folder { path: data_dir.to_owned(), source })?;
+    fs::create_dir_all(data_dir).map_err(|source| OpenError::Folder { path: data_dir.to_owned(), source })?;
     let path = data_dir.join("telemetry.db");
     let suspect = suspect_mark(data_dir);
     let attempt = try_open(&path, bytes_max, suspect.exists());
@@ -129,12 +130,12 @@ fn try_open(path: &Path, bytes_max: u64, thorough: bool) -> Result<(Connection, 
             return Err(Failure::Unusable(verdict));
         }
     }
-    let epoch = db
-        .query_row("SELECT epoch FROM meta WHERE id = 0", [], |row| row.get::<_, u32>(0))
-        .map_err(|err| match err {
+    let epoch = db.query_row("SELECT epoch FROM meta WHERE id = 0", [], |row| row.get::<_, u32>(0)).map_err(
+        |err| match err {
             rusqlite::Error::QueryReturnedNoRows => Failure::Unusable("no meta row".to_owned()),
             err => classify(err),
-        })?;
+        },
+    )?;
     Ok((db, epoch))
 }
 
@@ -210,8 +211,7 @@ fn forget_oldest_aside(path: &Path) {
 
 /// Databases set aside earlier, by number.
 fn asides(path: &Path) -> Vec<(u64, PathBuf)> {
-    let number =
-        |p: &Path| p.file_name()?.to_str()?.strip_prefix("telemetry.db.aside-")?.parse::<u64>().ok();
+    let number = |p: &Path| p.file_name()?.to_str()?.strip_prefix("telemetry.db.aside-")?.parse::<u64>().ok();
     let Some(Ok(entries)) = path.parent().map(fs::read_dir) else { return Vec::new() };
     let mut asides: Vec<_> = entries.flatten().filter_map(|e| Some((number(&e.path())?, e.path()))).collect();
     asides.sort();

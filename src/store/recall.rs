@@ -23,7 +23,9 @@ impl Store {
         if query.from >= query.to {
             return Ok(Err(RecallRefused::EmptyWindow));
         }
-        let Some(stream) = self.names.find_stream(&query.stream) else { return Ok(Err(RecallRefused::NoStream)) };
+        let Some(stream) = self.names.find_stream(&query.stream) else {
+            return Ok(Err(RecallRefused::NoStream));
+        };
         let series: Vec<SeriesId> =
             query.series.iter().filter_map(|name| self.names.find_series(stream, name)).collect();
         if series.is_empty() && !query.series.is_empty() {
@@ -34,7 +36,10 @@ impl Store {
             if let Some(found) = ring::find(&self.db, stream, window, query.after)? {
                 if found.readings.is_none() {
                     self.stats.damaged += 1;
-                    tracing::error!(block = found.id, "a block of the raw ring is damaged; its readings are lost");
+                    tracing::error!(
+                        block = found.id,
+                        "a block of the raw ring is damaged; its readings are lost"
+                    );
                 }
                 let readings = ring::select(found.readings.unwrap_or_default(), &series, window);
                 return Ok(Ok(self.page(stream, found.timeline, readings, Some(found.id))));
@@ -106,8 +111,12 @@ impl Store {
             .into_iter()
             .filter_map(|id| Some((id, self.names.entry(id)?.entry.clone())))
             .collect();
-        let envelope =
-            Envelope { stream: self.names.stream_name(stream).to_owned(), clock, series, rows: Rows::Raw(readings) };
+        let envelope = Envelope {
+            stream: self.names.stream_name(stream).to_owned(),
+            clock,
+            series,
+            rows: Rows::Raw(readings),
+        };
         RecallPage { body: Some(block::encode_envelope(&envelope).into()), clock_correction, next }
     }
 }

@@ -114,7 +114,14 @@ impl Bench {
     fn message(&self, door: DoorId, ticket: u64, series: SeriesId) -> Message {
         let reading = Reading { series, time: ticket as i64, value: Value::Int(ticket as i64) };
         let pkid = u16::try_from(ticket).unwrap();
-        Message { door, ticket, pkid, stream: self.stream, timeline: Timeline::Sensor, readings: vec![reading] }
+        Message {
+            door,
+            ticket,
+            pkid,
+            stream: self.stream,
+            timeline: Timeline::Sensor,
+            readings: vec![reading],
+        }
     }
 
     async fn send(&self, door: DoorId, tickets: std::ops::RangeInclusive<u64>, series: SeriesId) {
@@ -135,7 +142,13 @@ impl Bench {
     /// Groups up to the one that holds this ticket of the reading door.
     async fn groups_until(&mut self, ticket: u64) -> Vec<Committed> {
         let mut groups = vec![self.group().await];
-        while groups.last().unwrap().messages.last().is_none_or(|m| m.ticket < ticket && m.pkid as u64 != ticket) {
+        while groups
+            .last()
+            .unwrap()
+            .messages
+            .last()
+            .is_none_or(|m| m.ticket < ticket && m.pkid as u64 != ticket)
+        {
             groups.push(self.group().await);
         }
         groups
@@ -174,7 +187,9 @@ async fn readings_since_the_checkpoint_come_again_after_a_restart() {
     bench.send(READING, 1..=10, series).await;
     bench.durable(READING, 10).await;
     let groups = bench.groups_until(10).await;
-    bench.checkpoint(Checkpoint { pos: groups.last().unwrap().pos, state: vec![7], ..Checkpoint::default() }).await;
+    bench
+        .checkpoint(Checkpoint { pos: groups.last().unwrap().pos, state: vec![7], ..Checkpoint::default() })
+        .await;
     bench.send(READING, 11..=15, series).await;
     bench.durable(READING, 15).await;
     bench.stop();
@@ -368,7 +383,8 @@ fn a_database_that_is_none_is_set_aside_and_the_start_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let mut epochs = Vec::new();
     for round in 1..=5 {
-        std::fs::write(folder.path().join("telemetry.db"), b"this is not a database, it is a sentence").unwrap();
+        std::fs::write(folder.path().join("telemetry.db"), b"this is not a database, it is a sentence")
+            .unwrap();
         let bench = Bench::start(policy(folder.path()));
         let aside = bench.set_aside.as_ref().unwrap();
         assert!(aside.path.ends_with(format!("telemetry.db.aside-{round}")), "{aside:?}");
@@ -417,7 +433,8 @@ async fn a_recall_returns_ring_and_journal_and_refuses_what_it_does_not_know() {
     let series = bench.series("a").await;
     bench.send(READING, 1..=10, series).await;
     let groups = bench.groups_until(10).await;
-    let readings: Vec<Reading> = groups.iter().flat_map(|g| g.messages.iter().flat_map(|m| m.readings.clone())).collect();
+    let readings: Vec<Reading> =
+        groups.iter().flat_map(|g| g.messages.iter().flat_map(|m| m.readings.clone())).collect();
     let raw = RawBlock {
         stream: bench.stream,
         timeline: Timeline::Sensor,
@@ -442,7 +459,9 @@ async fn a_recall_returns_ring_and_journal_and_refuses_what_it_does_not_know() {
     loop {
         let page = bench.handle.recall(next.clone()).await.unwrap().unwrap();
         if let Some(body) = page.body {
-            let crate::block::Rows::Raw(rows) = crate::block::decode_envelope(&body).unwrap().rows else { panic!() };
+            let crate::block::Rows::Raw(rows) = crate::block::decode_envelope(&body).unwrap().rows else {
+                panic!()
+            };
             times.extend(rows.iter().map(|row| row.time));
         }
         let Some(after) = page.next else { break };
@@ -452,7 +471,10 @@ async fn a_recall_returns_ring_and_journal_and_refuses_what_it_does_not_know() {
     let refused = |query| async { bench.handle.recall(query).await.unwrap().unwrap_err() };
     assert_eq!(refused(query(5, 5, &[])).await, RecallRefused::EmptyWindow);
     assert_eq!(refused(query(5, 6, &["b"])).await, RecallRefused::NoSeries);
-    assert_eq!(refused(RecallQuery { stream: "x".into(), ..query(5, 6, &[]) }).await, RecallRefused::NoStream);
+    assert_eq!(
+        refused(RecallQuery { stream: "x".into(), ..query(5, 6, &[]) }).await,
+        RecallRefused::NoStream
+    );
     bench.stop();
 }
 

@@ -18,8 +18,8 @@ use crate::outbox::table::{self, Ledger};
 use crate::outbox::{Settled, SubjectState};
 use crate::platform::clock::{self, WallClock};
 use crate::platform::vfs;
-use crate::supervise::Beat;
 use crate::sample::{BootId, DoorId, Durability, Lane, Nanos, SeriesId, StreamId};
+use crate::supervise::Beat;
 
 use super::open::{self, OpenError, SetAside};
 use super::stats::{Stalled, StoreStats};
@@ -216,20 +216,20 @@ impl Store {
         let streams = policy.streams.keys().map(|name| (name.clone(), names.stream(name))).collect();
         let boot = names.boot(&clock::boot_id()?);
         let estimate = names.boot_entry(boot).and_then(|boot| boot.estimate);
-        let (durable, durable_out) =
-            policy.doors.keys().map(|door| (*door, watch::channel(0))).fold(
-                (BTreeMap::new(), BTreeMap::new()),
-                |(mut tx, mut rx), (door, (sender, receiver))| {
-                    tx.insert(door, sender);
-                    rx.insert(door, receiver);
-                    (tx, rx)
-                },
-            );
+        let (durable, durable_out) = policy.doors.keys().map(|door| (*door, watch::channel(0))).fold(
+            (BTreeMap::new(), BTreeMap::new()),
+            |(mut tx, mut rx), (door, (sender, receiver))| {
+                tx.insert(door, sender);
+                rx.insert(door, receiver);
+                (tx, rx)
+            },
+        );
         let newest = Newest { alarm: ledger.newest(Lane::Alarm), data: ledger.newest(Lane::Data) };
         let (newest, newest_out) = watch::channel(newest);
         let ring = ring::usage(&db)?;
         let journal = &policy.journal;
-        let wear = Wear::new(journal.wear_bytes_per_day, journal.commit_interval, journal.commit_interval_max);
+        let wear =
+            Wear::new(journal.wear_bytes_per_day, journal.commit_interval, journal.commit_interval_max);
         let stats = StoreStats {
             checkpoint_position: checkpoint_pos,
             set_aside: opened.set_aside.as_ref().map(|aside| aside.path.display().to_string()),
@@ -397,11 +397,15 @@ impl Store {
 
     /// Whether senders of a window stream can send little more before a checkpoint.
     fn late_fills(&self) -> bool {
-        self.policy.doors.iter().filter(|(_, setup)| setup.durability == Durability::Window).any(|(door, setup)| {
-            let committed: usize = self.late.iter().filter(|late| late.1 == *door).map(|late| late.3).sum();
-            let waiting: usize = self.group.waiting().filter(|(d, _)| d == door).map(|(_, w)| w.messages).sum();
-            waiting > 0 && committed + waiting >= (setup.window / 2).max(1)
-        })
+        self.policy.doors.iter().filter(|(_, setup)| setup.durability == Durability::Window).any(
+            |(door, setup)| {
+                let committed: usize =
+                    self.late.iter().filter(|late| late.1 == *door).map(|late| late.3).sum();
+                let waiting: usize =
+                    self.group.waiting().filter(|(d, _)| d == door).map(|(_, w)| w.messages).sum();
+                waiting > 0 && committed + waiting >= (setup.window / 2).max(1)
+            },
+        )
     }
 
     /// Commits at the latest after `within`.
@@ -436,7 +440,10 @@ impl Store {
                     let _ = reply.send(());
                 }
                 self.newest.send_if_modified(|newest| {
-                    let now = Newest { alarm: self.ledger.newest(Lane::Alarm), data: self.ledger.newest(Lane::Data) };
+                    let now = Newest {
+                        alarm: self.ledger.newest(Lane::Alarm),
+                        data: self.ledger.newest(Lane::Data),
+                    };
                     std::mem::replace(newest, now) != now
                 });
                 Ok(())
@@ -547,8 +554,11 @@ impl Store {
         // A requester that has gone away needs no answer: replies may fail.
         match command {
             Command::Intern { stream, entry, reply } => {
-                let series_max =
-                    self.policy.streams.get(self.names.stream_name(stream)).map_or(usize::MAX, |s| s.series_max);
+                let series_max = self
+                    .policy
+                    .streams
+                    .get(self.names.stream_name(stream))
+                    .map_or(usize::MAX, |s| s.series_max);
                 let outcome = self.names.series(stream, entry, series_max);
                 if let Ok(id) = outcome {
                     self.fresh_series.push(id);
@@ -607,7 +617,9 @@ fn stall_advice(err: &rusqlite::Error, data_dir: &std::path::Path) -> String {
     let folder = data_dir.display();
     match err.sqlite_error_code() {
         Some(rusqlite::ErrorCode::DiskFull) => {
-            format!("free space on the partition of {folder}, or lower outbox.bytes_max and journal.ring_bytes_max")
+            format!(
+                "free space on the partition of {folder}, or lower outbox.bytes_max and journal.ring_bytes_max"
+            )
         }
         Some(rusqlite::ErrorCode::ReadOnly) => {
             format!("make {folder} writable again; a file system that turned read-only needs a check")
