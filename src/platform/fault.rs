@@ -12,6 +12,21 @@ use nix::unistd::Pid;
 /// The variable of the environment.
 pub const VARIABLE: &str = "FROND_FAULT";
 
+/// Every point there is, in the order of a reading's way. The crash tests pass through each of them.
+pub const POINTS: [&str; 11] = [
+    "ingest.before_journal",
+    "ingest.before_ack",
+    "journal.before_transaction",
+    "journal.before_commit",
+    "journal.after_commit",
+    "pipeline.before_checkpoint",
+    "pipeline.after_checkpoint",
+    "uplink.before_publish",
+    "uplink.after_publish",
+    "uplink.before_settle",
+    "uplink.after_settle",
+];
+
 const ARMED: bool = cfg!(any(debug_assertions, feature = "fault"));
 
 #[derive(Debug)]

@@ -12,4 +12,6 @@ pub mod log;
 pub mod notify;
 pub mod process;
 pub mod signals;
+#[expect(unsafe_code, reason = "what a child does before exec can only be said in an unsafe closure")]
+pub mod spawn;
 pub mod vfs;

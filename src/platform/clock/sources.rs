@@ -26,6 +26,11 @@ pub fn boottime() -> Nanos {
     read(ClockId::CLOCK_BOOTTIME)
 }
 
+/// The system clock, trusted or not: for programs that play a sensor's part, never for the gateway's own stamps.
+pub fn realtime() -> Nanos {
+    read(ClockId::CLOCK_REALTIME)
+}
+
 /// The kernel's identifier of this boot.
 pub fn boot_id() -> Result<String, ClockError> {
     let text =
