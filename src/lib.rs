@@ -2,6 +2,8 @@
 
 pub mod block;
 pub mod config;
+pub mod lattice;
 pub mod outbox;
 pub mod sample;
 pub mod store;
+pub mod uplink;
