@@ -50,6 +50,7 @@ pub struct Fetch {
 #[derive(Debug)]
 pub struct Feeds {
     feeds: [Feed; 3],
+    split: u64,
     era: u64,
 }
 
@@ -74,7 +75,7 @@ struct Piece {
 impl Default for Feeds {
     fn default() -> Feeds {
         let open = || Feed { pieces: [Piece { after: 0, upto: u64::MAX }].into(), ..Feed::default() };
-        Feeds { feeds: [open(), open(), Feed::default()], era: 0 }
+        Feeds { feeds: [open(), open(), Feed::default()], split: 0, era: 0 }
     }
 }
 
@@ -96,6 +97,7 @@ impl Feeds {
             backlog.add(piece);
         }
         backlog.again.append(&mut live.again);
+        self.split = split;
         live.pieces.push_back(Piece { after: split, upto: u64::MAX });
     }
 
@@ -196,6 +198,11 @@ impl Feeds {
     /// Whether every row of the class up to `id` has been fetched.
     pub fn has_passed(&self, class: Class, id: u64) -> bool {
         self.feeds[class as usize].pieces.front().is_none_or(|piece| piece.after >= id)
+    }
+
+    /// Whether a data row was made since the link came up.
+    pub fn is_live(&self, id: u64) -> bool {
+        id > self.split
     }
 
     /// Bytes of fetched rows.

@@ -101,6 +101,11 @@ impl Flight {
         Some(flown)
     }
 
+    /// The row with this id.
+    pub fn get(&self, id: u64) -> Option<&Flown> {
+        self.rows.get(&id)
+    }
+
     /// When the longest waiting row was sent.
     pub fn oldest_at(&self) -> Option<Instant> {
         self.oldest().map(|flown| flown.sending.at)

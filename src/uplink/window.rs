@@ -124,6 +124,12 @@ impl Window {
         }
     }
 
+    /// A new connection: the path may be another one. Rows in flight stay in the account.
+    pub fn restart(&mut self, now: Instant) {
+        let fresh = Window::new(self.bytes_max, now);
+        *self = Window { in_flight: self.in_flight, delivered: self.delivered, ..fresh };
+    }
+
     /// Whether a row of `bytes` may go now. Up to five eighths of it may hang over the window's edge: a window that is
     /// not a multiple of the row would otherwise leave a slow link idle between two rows.
     pub fn allows(&self, bytes: u64, urgency: Urgency) -> bool {
