@@ -11,3 +11,4 @@ pub mod runtime;
 pub mod sample;
 pub mod store;
 pub mod supervise;
+pub mod uplink;
