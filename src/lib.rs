@@ -2,6 +2,8 @@
 
 pub mod block;
 pub mod config;
+pub mod ingest;
 pub mod outbox;
+pub mod platform;
 pub mod sample;
 pub mod store;

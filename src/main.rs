@@ -1,2 +1,2 @@
 //! Frond.
-fn main(){}
+fn main() {}
