@@ -28,6 +28,8 @@ pub struct Counters {
     pub acknowledged: AtomicU64,
     /// Connections made.
     pub connects: AtomicU64,
+    /// Subscriptions granted: one per filter and connection.
+    pub subscribed: AtomicU64,
     /// Connections lost, and attempts that failed.
     pub disconnects: AtomicU64,
     /// Sessions the peer had lost.
@@ -82,6 +84,7 @@ impl Counters {
             redelivered: AtomicU64::new(0),
             acknowledged: AtomicU64::new(0),
             connects: AtomicU64::new(0),
+            subscribed: AtomicU64::new(0),
             disconnects: AtomicU64::new(0),
             sessions_lost: AtomicU64::new(0),
             sifted: AtomicU64::new(0),

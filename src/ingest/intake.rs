@@ -90,6 +90,8 @@ pub struct Intake {
     topics: Topics,
     batch: Batch,
     slots: Vec<Option<Slot>>,
+    /// Position of the stream of the message taken last, and how many readings it had.
+    last: Option<(usize, usize)>,
     store: Handle,
     counters: Arc<Counters>,
     specimens: watch::Sender<Specimens>,
@@ -143,6 +145,7 @@ impl Intake {
             topics: Topics::default(),
             batch: Batch::default(),
             slots: Vec::new(),
+            last: None,
             store,
             counters,
             specimens,
@@ -159,7 +162,8 @@ impl Intake {
         self.specimens.subscribe()
     }
 
-    /// Takes a message. Waits only for the store, and only when it holds a series that is new.
+    /// Takes a message. Waits only for the store, and only when it holds a series that is new. It is counted by
+    /// [`Intake::count`], once the door knows that it is no copy.
     pub async fn take(&mut self, topic: &str, payload: &[u8], arrival: Arrival) -> Result<Taken, StoreGone> {
         let Some(at) = self.route(topic) else {
             let reason =
@@ -177,7 +181,7 @@ impl Intake {
         if self.slots.contains(&None) {
             self.name_series(at, topic).await?;
         }
-        Ok(self.finish(at, topic, payload, arrival))
+        Ok(self.finish(at, arrival.timeline))
     }
 
     /// Counts a message that is not taken, and keeps its beginning for the operator.
@@ -234,7 +238,7 @@ impl Intake {
         Ok(())
     }
 
-    fn finish(&mut self, at: usize, topic: &str, payload: &[u8], arrival: Arrival) -> Taken {
+    fn finish(&mut self, at: usize, arrival: Timeline) -> Taken {
         let Some(stream) = &self.streams[at] else { return Taken::Unrouted };
         let mut readings = Vec::with_capacity(self.batch.rows().len());
         let mut refused = Tally::default();
@@ -248,19 +252,26 @@ impl Intake {
         for (reason, count) in refused.iter() {
             self.batch.tally_mut().add(reason, count as usize);
         }
-        let counters = &self.counters.streams[at];
-        counters.message(payload.len(), readings.len());
-        let tally = self.batch.tally();
-        if !tally.is_clean() {
-            counters.reject(tally);
-            if let Some((reason, _)) = tally.iter().find(|(reason, _)| reason.is_noteworthy()) {
-                let time = arrival.moment.arrival;
-                let specimen = Specimen::new(topic.as_bytes(), reason, time, payload, payload.len());
-                self.specimens.send_modify(|kept| kept.keep(Some(at), specimen));
-            }
-        }
-        let timeline = if stream.decoder.has_sensor_time() { Timeline::Sensor } else { arrival.timeline };
+        self.last = Some((at, readings.len()));
+        let timeline = if stream.decoder.has_sensor_time() { Timeline::Sensor } else { arrival };
         Taken::Content { stream: stream.id, timeline, readings }
+    }
+
+    /// Counts the message taken last, which was this one, and keeps its beginning for the operator if something of it was
+    /// rejected.
+    pub fn count(&mut self, topic: &str, payload: &[u8], arrival: Arrival) {
+        let Some((at, readings)) = self.last.take() else { return };
+        let (counters, tally) = (&self.counters.streams[at], self.batch.tally());
+        counters.message(payload.len(), readings);
+        if tally.is_clean() {
+            return;
+        }
+        counters.reject(tally);
+        if let Some((reason, _)) = tally.iter().find(|(reason, _)| reason.is_noteworthy()) {
+            let specimen =
+                Specimen::new(topic.as_bytes(), reason, arrival.moment.arrival, payload, payload.len());
+            self.specimens.send_modify(|kept| kept.keep(Some(at), specimen));
+        }
     }
 }
 

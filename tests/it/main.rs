@@ -1,2 +1,4 @@
-//! it
+//! One binary of tests against real peers on loopback.
 
+mod ingest;
+mod peers;

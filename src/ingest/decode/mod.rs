@@ -28,7 +28,7 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
-use crate::config::{Caps, Decode, Packed, TimeFormat, TimeSource};
+use crate::config::{Caps, Decode, Packed, TimeSource};
 use crate::ingest::reason::{Reason, Tally};
 use crate::sample::{Nanos, Value};
 

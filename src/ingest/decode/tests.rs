@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::config::{Fields, PackedType};
+use crate::config::{Fields, PackedType, TimeFormat};
 use crate::sample::SECOND;
 
 const NOW: Nanos = 1_700_000_000 * SECOND;
