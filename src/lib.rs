@@ -3,6 +3,7 @@
 pub mod block;
 pub mod cli;
 pub mod config;
+pub mod ingest;
 pub mod journal;
 pub mod lattice;
 pub mod outbox;

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod config_files;
+mod ingest;
+mod peers;
 mod power;
 mod power_rig;
 mod runtime;
