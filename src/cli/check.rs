@@ -295,4 +295,10 @@ mod tests {
         assert_eq!(load_or_explain(Some(&file), &mut complaints), Err(Exit::Config));
         assert!(String::from_utf8_lossy(&complaints).contains("frond.toml:1: unknown key 'x'"));
     }
+
+    #[test]
+    fn its_arguments_are_consistent() {
+        // Goal: no conflict among the arguments is found only when somebody uses them. Method: clap's own examination.
+        <CheckArgs as clap::Args>::augment_args(clap::Command::new("frond")).debug_assert();
+    }
 }

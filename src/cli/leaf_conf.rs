@@ -104,4 +104,10 @@ mod tests {
         assert_eq!(leaf_conf(&args(folder.path(), "", device)), Exit::Ok);
         assert!(!std::fs::metadata("/dev/null").expect("every machine has it").is_file());
     }
+
+    #[test]
+    fn its_arguments_are_consistent() {
+        // Goal: no conflict among the arguments is found only when somebody uses them. Method: clap's own examination.
+        <LeafConfArgs as clap::Args>::augment_args(clap::Command::new("frond")).debug_assert();
+    }
 }

@@ -13,6 +13,7 @@ mod load;
 mod names;
 mod raw;
 mod resolve;
+mod text;
 mod tree;
 mod units;
 pub mod wear;

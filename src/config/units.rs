@@ -50,8 +50,9 @@ pub(super) fn parse_bytes(text: &str) -> Option<u64> {
 /// Writes a duration with the largest unit that leaves it whole; `90s` stays `90s`.
 pub(crate) fn show_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
-    let fits =
-        DURATIONS.iter().find(|(_, unit)| millis >= u128::from(*unit) && millis % u128::from(*unit) == 0);
+    let fits = DURATIONS
+        .iter()
+        .find(|(_, unit)| millis >= u128::from(*unit) && millis.is_multiple_of(u128::from(*unit)));
     fits.map_or_else(|| format!("{millis}ms"), |(name, unit)| format!("{}{name}", millis / u128::from(*unit)))
 }
 

@@ -1,8 +1,9 @@
 //! From the merged document to a [`Config`]: every rule, all problems at once. Pure.
 //!
 //! A refused value is noted and the work goes on with a stand-in; a `Config` comes out only if nothing was noted.
-//! The tables are in `tables.rs`, links to the outside in `link.rs`, streams and components in `stream.rs`.
+//! The tables are in `tables.rs`, links to the outside in `link.rs`, the rest in files of their names.
 
+mod component;
 mod link;
 mod stream;
 mod tables;
@@ -238,6 +239,23 @@ impl Judge<'_> {
         };
         self.name_file(path, &resolved, kind);
         resolved
+    }
+
+    /// The name of a stream or component.
+    fn element_name(&mut self, table: &KeyPath, name: Option<&str>) -> String {
+        match name {
+            Some(name) => self.name(&table.key("name"), name),
+            None => {
+                self.missing(table, "name");
+                String::new()
+            }
+        }
+    }
+
+    fn count(&mut self, path: &KeyPath, count: usize, count_max: usize) {
+        if count > count_max {
+            self.refuse(path, Fault::TooMany { count, count_max });
+        }
     }
 
     fn name_file(&mut self, path: &KeyPath, file: &Path, kind: FileKind) {

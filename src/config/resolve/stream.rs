@@ -1,9 +1,9 @@
-//! `[[component]]` and `[[stream]]`, with the defaults of their keys: no layer lies below them.
+//! `[[stream]]`, with the defaults of its keys: no layer lies below it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{FileKind, Judge};
+use super::Judge;
 use crate::block::ROWS_MAX;
 use crate::config::diagnose::nearest;
 use crate::config::fault::{Doubt, Fault};
@@ -17,21 +17,18 @@ use crate::sample::{Durability, Lane};
 
 /// Most streams: each has windows, counters and a line in every report. A machine has a handful.
 const STREAMS_MAX: usize = 256;
-/// Most components: at the least memory of 1 MiB each they would fill the smallest board.
-const COMPONENTS_MAX: usize = 64;
 /// Most filters of a stream; wildcards do the rest.
 const TOPICS_MAX: usize = 64;
 /// Most filters of all streams: every pair of them is compared, 2 million comparisons of about 100 ns.
 const FILTERS_MAX: usize = 2048;
 /// Most fields picked out of a payload.
 const FIELDS_MAX: usize = 4096;
-/// Most labels of a stream, most settings of a component.
+/// Most labels of a stream.
 const LABELS_MAX: usize = 32;
 
-/// Longest unit, path of a field, or setting of a component.
+/// Longest unit, and path of a field.
 const UNIT_CHARS_MAX: usize = 64;
 const FIELD_CHARS_MAX: usize = 1024;
-const SETTING_CHARS_MAX: usize = 64 * 1024;
 
 const SERIES_TEMPLATE: &str = "{topic}/{field}";
 const WINDOW: Duration = Duration::from_secs(60);
@@ -54,72 +51,6 @@ const OUTBOX_BYTES_MAX: u64 = 1 << 44;
 
 /// Two samples less than a nanosecond apart would have the same time.
 const RATE_MAX: f64 = 1e9;
-
-const COMPONENT_MEMORY_BYTES: u64 = 16 << 20;
-const COMPONENT_DEADLINE: Duration = Duration::from_millis(500);
-
-// === components ===
-
-impl Judge<'_> {
-    pub(super) fn components(&mut self, raw: &[raw::Component]) -> Vec<Component> {
-        let table = KeyPath::of("component");
-        self.count(&table, raw.len(), COMPONENTS_MAX);
-        raw.iter().enumerate().map(|(n, raw)| self.component(&table.item(n), raw)).collect()
-    }
-
-    fn component(&mut self, table: &KeyPath, raw: &raw::Component) -> Component {
-        let key = |key: &str| table.key(key);
-        let memory = raw.memory_bytes_max.map_or(COMPONENT_MEMORY_BYTES, |bytes| bytes.0);
-        let deadline = raw.deadline.unwrap_or(Span(COMPONENT_DEADLINE));
-        let path = match &raw.path {
-            Some(path) => {
-                let path = self.path(&key("path"), path);
-                self.name_file(&key("path"), &path, FileKind::Component);
-                path
-            }
-            None => {
-                self.missing(table, "path");
-                Default::default()
-            }
-        };
-        self.count(&key("config"), raw.config.len(), LABELS_MAX);
-        for (name, setting) in &raw.config {
-            if setting.chars().count() > SETTING_CHARS_MAX {
-                self.refuse(&key("config").key(name), Fault::Text { chars_max: SETTING_CHARS_MAX });
-            }
-        }
-        Component {
-            name: self.element_name(table, raw.name.as_deref()),
-            path,
-            memory_bytes_max: self.bytes(&key("memory_bytes_max"), memory, 1 << 20, 1 << 30),
-            deadline: self.duration(
-                &key("deadline"),
-                deadline,
-                Duration::from_millis(1),
-                Duration::from_secs(60),
-            ),
-            config: raw.config.clone(),
-        }
-    }
-
-    fn element_name(&mut self, table: &KeyPath, name: Option<&str>) -> String {
-        match name {
-            Some(name) => self.name(&table.key("name"), name),
-            None => {
-                self.missing(table, "name");
-                String::new()
-            }
-        }
-    }
-
-    fn count(&mut self, path: &KeyPath, count: usize, count_max: usize) {
-        if count > count_max {
-            self.refuse(path, Fault::TooMany { count, count_max });
-        }
-    }
-}
-
-// === streams ===
 
 impl Judge<'_> {
     pub(super) fn streams(&mut self, raw: &[raw::Stream], components: &[Component]) -> Vec<Stream> {

@@ -146,3 +146,12 @@ fn deep_nesting_is_refused() {
     let text = format!("stream = {}1{}", "[".repeat(10_000), "]".repeat(10_000));
     assert!(parse(&text, "frond.toml").is_err_and(|error| !error.problems.is_empty()));
 }
+
+#[test]
+fn files_from_other_systems_are_read() {
+    // Goal: an editor's line ends and byte order mark do not matter. Method: both, and the line of a problem behind them.
+    let name = |text: &str| parse(text, "frond.toml").map(|config| config.gateway.name);
+    assert_eq!(name("\u{feff}[gateway]\r\nname = \"g\"\r\n").as_deref(), Ok("g"));
+    let error = parse("\u{feff}[gateway]\r\n\r\nnam = 1\r\n", "frond.toml").expect_err("unknown key");
+    assert_eq!(error.to_string(), "frond.toml:3: gateway: unknown key 'nam'; did you mean 'name'?");
+}
