@@ -1,13 +1,16 @@
 //! Frond: firmware for edge gateways. See README.md for the picture; the modules below are its boxes.
 
+pub mod app;
 pub mod block;
 pub mod cli;
 pub mod config;
+pub mod console;
 pub mod ingest;
 pub mod journal;
 pub mod lattice;
 pub mod outbox;
 pub mod platform;
+pub mod reduce;
 pub mod runtime;
 pub mod sample;
 pub mod store;

@@ -14,6 +14,10 @@ pub enum Exit {
     Usage = 2,
     /// There is nothing to do here: the configuration does without what was asked for.
     NotApplicable = 3,
+    /// The gateway works, but something wants somebody's attention; what, was printed.
+    Degraded = 4,
+    /// Ended by a signal before it was done.
+    Interrupted = 130,
     /// The configuration is refused: `EX_CONFIG` of sysexits(3). Starting again does not help before it is mended.
     Config = 78,
 }

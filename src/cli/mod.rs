@@ -1,5 +1,109 @@
-//! The command line.
+//! The command line: one binary, noun and verb, `--json` beside every human view, exit codes that stay (see [`exit`]).
 
+mod buffer;
 pub mod check;
+pub mod demo;
 pub mod exit;
 pub mod leaf_conf;
+pub mod render;
+mod run;
+mod status;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
+
+use crate::platform::log;
+use crate::platform::signals::Signals;
+
+use exit::Exit;
+
+/// Frond: firmware for edge gateways. Sensors in over MQTT, readings through sandboxed components, windows out to the
+/// cloud lattice, and nothing acknowledged is ever lost.
+#[derive(Debug, Parser)]
+#[command(name = "frond", version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway
+    Run(run::RunArgs),
+    /// Validate a configuration and say what is wrong, where, and what it would cost in flash
+    Check(check::CheckArgs),
+    /// How the running gateway is
+    Status(status::StatusArgs),
+    /// What waits for the hub
+    #[command(subcommand)]
+    Buffer(buffer::BufferCommand),
+    /// A plant, a gateway and a cloud on this machine, for a minute, with faults
+    Demo(demo::DemoArgs),
+    /// Print the configuration of the leaf node beside the gateway
+    LeafConf(leaf_conf::LeafConfArgs),
+    /// Compile a component; the gateway calls this in a child process
+    #[command(hide = true)]
+    Compile { input: PathBuf, output: PathBuf },
+}
+
+/// Runs the program and returns its exit code.
+pub fn main() -> Exit {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(err) => {
+            // Help and the version are asked for; the rest is a mistake.
+            let _ = err.print();
+            return if err.use_stderr() { Exit::Usage } else { Exit::Ok };
+        }
+    };
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .expect("no other provider can have been installed before the first line of the program");
+    match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::Check(args) => check::check(&args),
+        Command::LeafConf(args) => leaf_conf::leaf_conf(&args),
+        Command::Compile { input, output } => {
+            let compiled = crate::runtime::compile::child(&input, &output);
+            finish(compiled.map(|()| Exit::Ok).map_err(anyhow::Error::from))
+        }
+        command => {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime needs nothing that a running program lacks");
+            finish(runtime.block_on(client(command)))
+        }
+    }
+}
+
+/// Commands that talk to somebody and end.
+async fn client(command: Command) -> anyhow::Result<Exit> {
+    let stop = CancellationToken::new();
+    let signals = Signals::listen(stop.clone())?;
+    let never = CancellationToken::new();
+    tokio::select! {
+        outcome = answer(command, stop) => outcome,
+        _ = signals.run(never) => unreachable!("signals are heard until the program ends"),
+    }
+}
+
+async fn answer(command: Command, stop: CancellationToken) -> anyhow::Result<Exit> {
+    match command {
+        Command::Status(args) => status::run(args).await,
+        Command::Buffer(command) => buffer::run(command).await,
+        Command::Demo(args) => demo::run(args, stop).await,
+        Command::Run(_) | Command::Check(_) | Command::LeafConf(_) | Command::Compile { .. } => {
+            unreachable!("handled before the runtime was made")
+        }
+    }
+}
+
+fn finish(outcome: anyhow::Result<Exit>) -> Exit {
+    outcome.unwrap_or_else(|err| {
+        eprintln!("frond: {}", log::chain(err.as_ref()));
+        Exit::Failure
+    })
+}

@@ -46,6 +46,7 @@ use crate::ingest::sift::{self, Peer};
 use crate::ingest::state::{self, Announcer, DoorState, DoorView};
 use crate::ingest::{door_id, session_suffix, topic};
 use crate::platform::clock::WallClock;
+use crate::platform::fault;
 use crate::sample::{DoorId, Message, StreamId};
 use crate::store::{DoorStart, Handle, Inbound, StoreGone};
 
@@ -306,6 +307,7 @@ impl BrokerDoor {
         self.intake.count(topic, payload, arrival);
         self.ticket = ticket;
         // Owed only once it is passed on: a ticket that never reached the journal would never become durable.
+        fault::point("ingest.before_journal");
         self.pass_on(Inbound::Message(message)).await?;
         self.owe(pkid, ticket)
     }

@@ -29,6 +29,7 @@ use rumqttc::{
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::ingest::account::{Counters, add};
+use crate::platform::fault;
 use crate::store::{Durable, StoreGone};
 
 /// How long connecting may take, and a write to a broker that does not read.
@@ -255,6 +256,7 @@ impl Link {
         self.unflushed = true;
         let written = timeout(NETWORK_TIMEOUT, async {
             while let Some(pkid) = owed.due(durable) {
+                fault::point("ingest.before_ack");
                 network.write(Packet::PubAck(PubAck::new(pkid))).await?;
                 owed.pop();
                 add(&counters.acknowledged, 1);

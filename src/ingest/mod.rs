@@ -12,7 +12,11 @@ mod series;
 mod sift;
 pub mod state;
 pub mod topic;
+pub use account::Counters;
+pub use broker::{BrokerDoor, DoorError};
+pub use intake::SetupError;
 pub use reason::{Reason, Tally};
+pub use state::{DoorState, DoorView};
 
 use crate::sample::{DoorId, Durability};
 

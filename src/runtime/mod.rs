@@ -34,7 +34,10 @@ mod host;
 mod instance;
 mod lifecycle;
 mod meter;
+mod outputs;
+pub mod pipeline;
 mod processor;
+mod state;
 mod voice;
 mod wasi;
 
@@ -44,6 +47,7 @@ pub use compile::CompileError;
 pub use counters::Counters;
 pub use host::{Host, HostError};
 pub use instance::Fault;
+pub use pipeline::{Pipeline, PipelineStats};
 pub use processor::{Outcome, Processed, Processor, Reason, Restored};
 
 /// A cause from wasmtime, whose error type is none of the standard library's.

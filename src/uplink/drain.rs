@@ -24,6 +24,7 @@ use super::window::Window;
 use super::{Answer, Refusal, Settings, UplinkError, message};
 use crate::lattice::{ApiError, LinkHandle};
 use crate::outbox::{OutRow, Settled, SubjectKey, SubjectState};
+use crate::platform::fault;
 use crate::sample::Lane;
 use crate::store::{Handle, Newest, StoreGone};
 
@@ -414,7 +415,13 @@ impl Drain {
             let floors = self.floors.to_store(&Vec::from_iter(keys));
             let (store, settled) = (self.store.clone(), Settled { ids, floors });
             self.settling = true;
-            self.jobs.push(async move { Done::Settled(store.settle(settled).await) }.boxed());
+            let handed = async move {
+                fault::point("uplink.before_settle");
+                let outcome = store.settle(settled).await;
+                fault::point("uplink.after_settle");
+                Done::Settled(outcome)
+            };
+            self.jobs.push(handed.boxed());
         }
     }
 

@@ -14,6 +14,7 @@ use super::lanes::Class;
 use super::message::{Origin, Stamp};
 use super::window::Urgency;
 use crate::outbox::{OutRow, SubjectKey};
+use crate::platform::fault;
 
 /// Rows sent before acknowledgements are looked at again.
 const ROWS_PER_TURN: usize = 64;
@@ -99,6 +100,7 @@ impl Drain {
             return Published::Skipped;
         }
         let reply = format!("{}.{}", session.inbox, row.id);
+        fault::point("uplink.before_publish");
         let sent = session.client.publish_with_reply_and_headers(
             named.subject.clone(),
             reply,
@@ -112,6 +114,7 @@ impl Drain {
             self.feeds.again(class, row);
             return Published::Failed;
         }
+        fault::point("uplink.after_publish");
         self.floors.sending(row.subject, row.id);
         if let Some(hold) = self.holds.get_mut(&row.subject) {
             hold.trying = true;

@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod config_files;
-mod ingest;
-mod peers;
+mod crash;
 mod power;
 mod power_rig;
+mod replay;
 mod runtime;
 mod store_power;

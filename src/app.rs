@@ -1,0 +1,245 @@
+//! The wiring: every task of the gateway and every channel between them. The only file that knows every module.
+//!
+//! ```text
+//!  doors ──Inbound──▶ store ──Committed──▶ pipeline ──Checkpoint──▶ store ──Newest──▶ uplink ──▶ link ──▶ hub
+//!    ▲                  │                                             ▲                 │
+//!    └──durable tickets─┘                                             └──────Settle─────┘
+//! ```
+//! Start: lock, database, clock, then everything at once; nothing waits for the network. Stop: doors, pipeline (which
+//! gives its last checkpoint), uplink, store, support. A task that ends by itself ends the process: the service manager
+//! starts it again from what is on flash.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::config::{self, Config, LatticeMode};
+use crate::console::{self, Console, ConsoleError, Sources};
+use crate::ingest::{self, BrokerDoor};
+use crate::journal::{Checkpoint, Committed};
+use crate::lattice::Link;
+use crate::platform::clock::{self, Beginning, ClockKeeper, WallClock};
+use crate::platform::lock::{self, LockError};
+use crate::platform::notify;
+use crate::platform::signals::{Signals, SignalsError};
+use crate::runtime::{Pipeline, pipeline};
+use crate::sample::{DoorId, Durability, StreamId};
+use crate::store::{self, DoorSetup, DoorStart, Handle, Inbound, Policy, Start, Store, StoreError, StreamPolicy};
+use crate::supervise::{Ended, Stage, Tasks, ThreadError};
+use crate::uplink::{self, Uplink};
+
+/// Messages between the doors and the journal: 256 of some 100 B are 25 KiB, and a hundredth of a second at 25,000 a second.
+const INBOUND_MAX: usize = 256;
+/// Requests to the store: one from each of a dozen tasks.
+const COMMANDS_MAX: usize = 32;
+/// Groups between the journal and the pipeline; each has at most `commit_readings_max` readings and one message more.
+const COMMITTED_MAX: usize = 4;
+/// A store that does not come back to its loop within this time hangs on its disk; an fsync of a worn card takes seconds.
+const STORE_BEAT: Duration = Duration::from_secs(60);
+/// A pipeline may be busy with a component's first compilation.
+const PIPELINE_BEAT: Duration = Duration::from_secs(120);
+
+/// Messages to the journal.
+pub type InboundChannel = (mpsc::Sender<Inbound>, mpsc::Receiver<Inbound>);
+/// Groups to the pipeline.
+pub type CommittedChannel = (mpsc::Sender<Committed>, mpsc::Receiver<Committed>);
+/// Checkpoints to the store, one at a time, each with the way back for "it is durable".
+pub type CheckpointSender = mpsc::Sender<(Checkpoint, tokio::sync::oneshot::Sender<()>)>;
+
+/// Why the gateway does not run, or stopped running.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum AppError {
+    #[error("cannot create the data folder {path}")]
+    DataFolder { path: PathBuf, source: std::io::Error },
+    #[error("the data folder cannot be taken")]
+    Lock(#[from] LockError),
+    #[error("the store does not start")]
+    Store(#[from] StoreError),
+    #[error("a stream cannot be served")]
+    Door(#[from] ingest::SetupError),
+    #[error("the local socket cannot be served")]
+    Console(#[from] ConsoleError),
+    #[error("the gateway is not complete")]
+    Thread(#[from] ThreadError),
+    #[error("signals cannot be heard")]
+    Signals(#[from] SignalsError),
+    #[error("{} ended: {}", .0.name, .0.how)]
+    Ended(Ended),
+}
+
+/// Runs the gateway until it is asked to stop.
+pub async fn run(config: Config) -> Result<(), AppError> {
+    let data_dir = &config.gateway.data_dir;
+    std::fs::create_dir_all(data_dir)
+        .map_err(|source| AppError::DataFolder { path: data_dir.clone(), source })?;
+    let _lock = lock::lock(data_dir)?;
+    let (store, start) = Store::open(policy(&config))?;
+    if let Some(aside) = &start.set_aside {
+        tracing::error!(
+            kept_as = %aside.path.display(), reason = aside.reason,
+            "telemetry database was unusable and is set aside; what it held and the hub lacks is lost, a new one is begun"
+        );
+    }
+    let mut tasks = Tasks::new();
+    let asked = CancellationToken::new();
+    let signals = Signals::listen(asked.clone())?;
+    tasks.essential("signals", Stage::Support, |stop| signals.run(stop));
+    start_all(&mut tasks, &config, store, start)?;
+    let watchdog = tasks.watchdog();
+    tasks.essential("watchdog", Stage::Support, |stop| watchdog.run(stop));
+    notify::ready();
+    info!(gateway = config.gateway.name, version = env!("CARGO_PKG_VERSION"), "gateway runs");
+    let ended = tokio::select! {
+        () = asked.cancelled() => None,
+        ended = tasks.ended() => Some(ended),
+    };
+    notify::stopping();
+    let stopped = tasks.stop().await;
+    if !stopped.overran.is_empty() {
+        warn!(tasks = ?stopped.overran, "not everything stopped in time; what is on flash is complete all the same");
+    }
+    ended.map_or(Ok(()), |ended| Err(AppError::Ended(ended)))
+}
+
+/// Makes every channel and starts every task.
+fn start_all(tasks: &mut Tasks, config: &Config, store: Store, mut start: Start) -> Result<(), AppError> {
+    let beginning = Beginning { boot: start.boot, newest: start.floor, estimate: start.estimate };
+    let (keeper, clock, correction) = ClockKeeper::new(&config.clock, beginning);
+    tasks.essential("clock", Stage::Support, |stop| keeper.run(stop));
+
+    let (inbound, inbound_in): InboundChannel = mpsc::channel(INBOUND_MAX);
+    let (commands, commands_in) = mpsc::channel(COMMANDS_MAX);
+    let (committed, committed_in): CommittedChannel = mpsc::channel(COMMITTED_MAX);
+    let (checkpoints, checkpoints_in) = mpsc::channel(1);
+    let handle = Handle { commands, newest: start.newest.clone(), epoch: start.epoch };
+    let streams: Vec<(StreamId, config::Stream)> =
+        config.streams.iter().map(|stream| (start.streams[&stream.name], stream.clone())).collect();
+
+    let channels =
+        store::Channels { inbound: inbound_in, commands: commands_in, checkpoints: checkpoints_in, committed, correction };
+    let (beat, store_clock) = (tasks.beat("store", STORE_BEAT), clock.clone());
+    tasks.thread("store", Stage::Store, move |stop| store.run(channels, store_clock, &beat, &stop))?;
+
+    let doors = start_doors(tasks, config, &streams, &handle, &inbound, &mut start, &clock)?;
+    let pipeline = start_pipeline(tasks, config, streams, &handle, &mut start, (committed_in, checkpoints))?;
+
+    let (link, link_handle) = Link::new(config);
+    tasks.essential("link", Stage::Uplink, |stop| async move {
+        link.run(stop).await;
+        Ok::<(), std::convert::Infallible>(())
+    });
+    let (uplink, uplink_handle) = Uplink::new(uplink::Settings::of(config), handle.clone(), link_handle.clone());
+    tasks.essential("uplink", Stage::Uplink, |stop| uplink.run(stop));
+
+    let sources = Sources {
+        name: config.gateway.name.clone(),
+        started: clock::boottime(),
+        clock,
+        doors,
+        store: start.stats,
+        pipeline,
+        link: link_handle.state.clone(),
+        uplink: uplink_handle.status,
+        wants_broker: config.broker.is_some(),
+        wants_link: config.lattice.mode != LatticeMode::Off,
+    };
+    let console = Console::bind(console::socket_path(&config.gateway.run_dir), sources, handle)?;
+    tasks.essential("console", Stage::Support, |stop| async move {
+        console.run(stop).await;
+        Ok::<(), std::convert::Infallible>(())
+    });
+    Ok(())
+}
+
+/// One door for each durability class in use.
+fn start_doors(
+    tasks: &mut Tasks,
+    config: &Config,
+    streams: &[(StreamId, config::Stream)],
+    handle: &Handle,
+    inbound: &mpsc::Sender<Inbound>,
+    start: &mut Start,
+    clock: &WallClock,
+) -> Result<Vec<ingest::DoorView>, AppError> {
+    let mut views = Vec::new();
+    let Some(broker) = &config.broker else { return Ok(views) };
+    for (door, name) in doors(config) {
+        let durable = start.durable.remove(&door).expect("the store was opened with the same doors");
+        let door_start = DoorStart { door, seen: start.seen.remove(&door).unwrap_or_default(), durable };
+        let (door, view) =
+            BrokerDoor::new(broker, streams, handle.clone(), inbound.clone(), door_start, clock.clone())?;
+        views.push(view);
+        tasks.essential(name, Stage::Source, |stop| door.run(stop));
+    }
+    Ok(views)
+}
+
+fn start_pipeline(
+    tasks: &mut Tasks,
+    config: &Config,
+    streams: Vec<(StreamId, config::Stream)>,
+    handle: &Handle,
+    start: &mut Start,
+    (committed, checkpoints): (mpsc::Receiver<Committed>, CheckpointSender),
+) -> Result<tokio::sync::watch::Receiver<pipeline::PipelineStats>, AppError> {
+    let setup = pipeline::Setup {
+        streams,
+        components: config.components.clone(),
+        journal: config.journal.clone(),
+        state: std::mem::take(&mut start.state),
+        series: std::mem::take(&mut start.series),
+        stream_names: std::mem::take(&mut start.stream_names),
+        boots: std::mem::take(&mut start.boots),
+        store: handle.clone(),
+        compiler: std::env::current_exe().unwrap_or_else(|_| "/usr/bin/frond".into()),
+        cache_dir: config.gateway.cache_dir.clone(),
+    };
+    let (pipeline, stats) = Pipeline::new(setup);
+    let beat = tasks.beat("pipeline", PIPELINE_BEAT);
+    tasks.thread("pipeline", Stage::Pipeline, move |stop| pipeline.run(committed, checkpoints, &beat, &stop))?;
+    Ok(stats)
+}
+
+/// The doors that the configured streams need, with the names of their tasks.
+fn doors(config: &Config) -> Vec<(DoorId, &'static str)> {
+    let names = [
+        (Durability::Reading, "door-reading"),
+        (Durability::Window, "door-window"),
+        (Durability::None, "door-none"),
+    ];
+    names
+        .into_iter()
+        .filter(|(durability, _)| config.streams.iter().any(|stream| stream.durability == *durability))
+        .map(|(durability, name)| (ingest::door_id(durability), name))
+        .collect()
+}
+
+fn policy(config: &Config) -> Policy {
+    let window = config.broker.as_ref().map_or(0, |broker| usize::from(broker.inflight_max));
+    let durability = |door| {
+        let classes = [Durability::Reading, Durability::Window, Durability::None];
+        classes.into_iter().find(|class| ingest::door_id(*class) == door).expect("doors come from classes")
+    };
+    let stream = |stream: &config::Stream| {
+        let policy = StreamPolicy {
+            full: stream.full,
+            outbox_bytes_max: stream.caps.outbox_bytes_max,
+            series_max: stream.caps.series_max,
+        };
+        (stream.name.clone(), policy)
+    };
+    Policy {
+        data_dir: config.gateway.data_dir.clone(),
+        journal: config.journal.clone(),
+        outbox: config.outbox.clone(),
+        streams: config.streams.iter().map(stream).collect(),
+        doors: doors(config)
+            .into_iter()
+            .map(|(door, _)| (door, DoorSetup { durability: durability(door), window }))
+            .collect(),
+    }
+}

@@ -1,0 +1,42 @@
+//! The local socket: what an operator on the gateway asks, answered in JSON, one line each way.
+//!
+//! `frond status` and `frond buffer` use it. Requests are served one at a time, each within [`PATIENCE`], so a client
+//! that hangs delays the next one and nothing else. Nothing here changes the gateway, and nothing survives a restart.
+
+mod client;
+mod server;
+mod status;
+
+pub use client::{AskError, ask};
+pub use server::{Console, ConsoleError};
+pub use status::{Sources, Status};
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A request is one line of at most this many bytes.
+const REQUEST_BYTES_MAX: u64 = 4_096;
+/// Longest answer: a peek of a hundred outputs of some hundred rows.
+const ANSWER_BYTES_MAX: u64 = 64 << 20;
+/// Time for a request and its answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "ask")]
+pub enum Request {
+    /// How the gateway is.
+    Status,
+    /// The oldest outputs that wait for the hub, decoded.
+    Peek {
+        /// How many, at most 100.
+        count: usize,
+    },
+}
+
+/// The socket of a gateway with this run folder.
+pub fn socket_path(run_dir: &Path) -> PathBuf {
+    run_dir.join("frond.sock")
+}

@@ -1,0 +1,111 @@
+//! The socket's side of the gateway.
+
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::block;
+use crate::sample::Lane;
+use crate::store;
+
+use super::{PATIENCE, REQUEST_BYTES_MAX, Request, Sources};
+
+/// Most outputs in one peek.
+const PEEK_MAX: usize = 100;
+/// Bytes of encoded outputs in one peek.
+const PEEK_BYTES_MAX: usize = 1 << 20;
+
+/// The task that answers.
+#[derive(Debug)]
+pub struct Console {
+    listener: UnixListener,
+    path: PathBuf,
+    sources: Sources,
+    store: store::Handle,
+}
+
+/// Why the socket cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum ConsoleError {
+    #[error("cannot create the folder of the local socket {path}")]
+    Folder { path: PathBuf, source: std::io::Error },
+    #[error("cannot listen on the local socket {path}")]
+    Listen { path: PathBuf, source: std::io::Error },
+}
+
+// === impl Console ===
+
+impl Console {
+    /// Listens on the socket, replacing what a predecessor left. The data folder's lock guarantees that there is no
+    /// other gateway behind it.
+    pub fn bind(path: PathBuf, sources: Sources, store: store::Handle) -> Result<Console, ConsoleError> {
+        let listen = |source| ConsoleError::Listen { path: path.clone(), source };
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)
+                .map_err(|source| ConsoleError::Folder { path: path.clone(), source })?;
+        }
+        match std::fs::remove_file(&path) {
+            Err(err) if err.kind() != ErrorKind::NotFound => return Err(listen(err)),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path).map_err(listen)?;
+        Ok(Console { listener, path, sources, store })
+    }
+
+    /// Answers until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        while let Some(accepted) = stop.run_until_cancelled(self.listener.accept()).await {
+            let Ok((stream, _)) = accepted else { continue };
+            if tokio::time::timeout(PATIENCE, self.serve(stream)).await.is_err() {
+                debug!("a client of the local socket was too slow");
+            }
+        }
+        let _ = std::fs::remove_file(&self.path);
+    }
+
+    /// Cancel-safe: a request changes nothing, so it may be dropped half answered.
+    async fn serve(&self, stream: UnixStream) {
+        let (read, mut write) = stream.into_split();
+        let mut line = String::new();
+        if BufReader::new(read.take(REQUEST_BYTES_MAX)).read_line(&mut line).await.is_err() {
+            return;
+        }
+        let answer = match serde_json::from_str(&line) {
+            Ok(Request::Status) => serde_json::to_vec(&self.sources.status()),
+            Ok(Request::Peek { count }) => serde_json::to_vec(&self.peek(count.min(PEEK_MAX)).await),
+            Err(err) => serde_json::to_vec(&serde_json::json!({ "error": err.to_string() })),
+        };
+        let mut answer = answer.expect("status and blocks serialize");
+        answer.push(b'\n');
+        let _ = write.write_all(&answer).await;
+    }
+
+    async fn peek(&self, count: usize) -> Vec<serde_json::Value> {
+        let mut peeked = Vec::new();
+        for lane in [Lane::Alarm, Lane::Data] {
+            let mut after = 0;
+            while peeked.len() < count {
+                let Ok(rows) = self.store.outputs(lane, after, PEEK_BYTES_MAX).await else { return peeked };
+                let Some(last) = rows.last() else { break };
+                after = last.id;
+                peeked.extend(rows.iter().take(count - peeked.len()).map(describe));
+            }
+        }
+        peeked
+    }
+}
+
+fn describe(row: &crate::outbox::OutRow) -> serde_json::Value {
+    let rows = match block::decode_envelope(&row.body) {
+        Ok(envelope) => crate::cli::render::envelope(&envelope, row.clock_correction),
+        Err(err) => serde_json::json!({ "error": err.to_string() }),
+    };
+    serde_json::json!({
+        "lane": row.subject.lane.token(), "seq": row.seq, "bytes": row.body.len(), "block": rows,
+    })
+}

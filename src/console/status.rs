@@ -1,0 +1,394 @@
+//! The status: one snapshot of everything the gateway knows about itself.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::Ordering;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::cli::render::bytes;
+use crate::ingest::{DoorState, DoorView, Reason, session_suffix};
+use crate::lattice::LinkState;
+use crate::platform::clock::{self, WallClock};
+use crate::platform::process;
+use crate::runtime::PipelineStats;
+use crate::sample::{Nanos, SECOND};
+use crate::store::StoreStats;
+use crate::uplink;
+
+/// Where the status is read from. Each source belongs to a task, which publishes snapshots of it.
+#[derive(Debug)]
+pub struct Sources {
+    /// The gateway's name.
+    pub name: String,
+    /// When the process started, on the boot's clock.
+    pub started: Nanos,
+    /// The clock.
+    pub clock: WallClock,
+    /// The doors.
+    pub doors: Vec<DoorView>,
+    /// The store.
+    pub store: watch::Receiver<StoreStats>,
+    /// The pipeline.
+    pub pipeline: watch::Receiver<PipelineStats>,
+    /// The link.
+    pub link: watch::Receiver<LinkState>,
+    /// The uplink.
+    pub uplink: watch::Receiver<uplink::Status>,
+    /// A broker is configured.
+    pub wants_broker: bool,
+    /// A link is configured.
+    pub wants_link: bool,
+}
+
+/// The snapshot.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The gateway's name.
+    pub gateway: String,
+    /// The program's version.
+    pub version: String,
+    /// Seconds since the process started.
+    pub uptime_seconds: u64,
+    /// Whether the wall clock is trusted.
+    pub clock_trusted: bool,
+    /// Proportional set size of the process, bytes; 0 when the system does not say.
+    pub memory_bytes: u64,
+    /// What somebody should look at, in sentences.
+    pub complaints: Vec<String>,
+    /// The doors.
+    pub doors: Vec<DoorStatus>,
+    /// The store.
+    pub store: StoreStats,
+    /// The pipeline.
+    pub pipeline: PipelineStats,
+    /// The link.
+    pub link: LinkStatus,
+    /// The uplink.
+    pub uplink: UplinkStatus,
+}
+
+/// One door.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DoorStatus {
+    /// Which: the durability of its streams.
+    pub door: String,
+    /// `connecting`, `connected`, `refused` or `down`.
+    pub state: String,
+    /// Why it is not connected, and what to do.
+    pub reason: Option<String>,
+    /// Copies recognised and not counted again.
+    pub redelivered: u64,
+    /// Messages that belong to no stream.
+    pub unrouted: u64,
+    /// Connections lost, and attempts that failed.
+    pub disconnects: u64,
+    /// Its streams.
+    pub streams: BTreeMap<String, StreamStatus>,
+}
+
+/// One stream at its door.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct StreamStatus {
+    /// Messages.
+    pub messages: u64,
+    /// Bytes of their payloads.
+    pub bytes: u64,
+    /// Readings passed on.
+    pub readings: u64,
+    /// What was rejected, by reason; reasons that never occurred are left out.
+    pub rejected: BTreeMap<String, u64>,
+}
+
+/// The link.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LinkStatus {
+    /// `off`, `connecting`, `local-only`, `up` or `refused`.
+    pub state: String,
+    /// Why it is not up.
+    pub reason: Option<String>,
+    /// What to do about it.
+    pub advice: Option<String>,
+}
+
+/// The uplink; counters since the process started.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UplinkStatus {
+    /// What it is doing.
+    pub mode: String,
+    /// Why the hub does not take a row, and what to do.
+    pub refusal: Option<String>,
+    /// Most bytes in flight at present.
+    pub window_bytes: u64,
+    /// Outputs in flight.
+    pub inflight_rows: u64,
+    /// Outputs the hub has acknowledged.
+    pub acked_rows: u64,
+    /// Their bytes.
+    pub acked_bytes: u64,
+    /// Outputs sent again.
+    pub resent_rows: u64,
+    /// Outputs that the hub turned out to hold already.
+    pub found_rows: u64,
+    /// Times that acknowledgements did not come.
+    pub doubts: u64,
+    /// Outputs larger than the hub takes.
+    pub oversized_rows: u64,
+    /// Milliseconds since the last acknowledgement.
+    pub last_ack_ms: Option<u64>,
+    /// Milliseconds it took.
+    pub ack_latency_ms: Option<f64>,
+}
+
+// === impl Sources ===
+
+impl Sources {
+    /// Takes the snapshot.
+    pub fn status(&self) -> Status {
+        let doors: Vec<DoorStatus> = self.doors.iter().map(door).collect();
+        let store = self.store.borrow().clone();
+        let link = link(&self.link.borrow());
+        let pipeline = self.pipeline.borrow().clone();
+        let uplink = UplinkStatus::of(&self.uplink.borrow());
+        let complaints = self.complaints(&doors, &store, &link, &pipeline, &uplink);
+        Status {
+            gateway: self.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_seconds: u64::try_from((clock::boottime() - self.started) / SECOND).unwrap_or(0),
+            clock_trusted: self.clock.trusted_now().is_some(),
+            memory_bytes: process::pss_bytes().unwrap_or(0),
+            complaints,
+            doors,
+            store,
+            pipeline,
+            link,
+            uplink,
+        }
+    }
+
+    fn complaints(
+        &self,
+        doors: &[DoorStatus],
+        store: &StoreStats,
+        link: &LinkStatus,
+        pipeline: &PipelineStats,
+        uplink: &UplinkStatus,
+    ) -> Vec<String> {
+        let mut complaints = Vec::new();
+        if !self.wants_broker {
+            complaints.push("no sensor can reach this gateway: mqtt.broker.url is not set".to_owned());
+        }
+        for door in doors.iter().filter(|door| door.state != "connected") {
+            let reason = door.reason.as_deref().unwrap_or("not connected yet");
+            complaints.push(format!("door {}: {reason}", door.door));
+        }
+        if let Some(stalled) = &store.stalled {
+            complaints.push(format!("database cannot be written: {}; {}", stalled.reason, stalled.advice));
+        }
+        if store.rejecting {
+            complaints.push("buffer is full and a stream rejects when full: messages are not taken".to_owned());
+        }
+        if let Some(path) = &store.set_aside {
+            complaints.push(format!("an unusable database was set aside as {path}"));
+        }
+        if store.damaged > 0 {
+            complaints.push(format!("{} blocks of the database could not be read; the log names them", store.damaged));
+        }
+        if self.wants_link && link.state != "up" {
+            let reason = link.reason.as_deref().unwrap_or("not connected yet");
+            let advice = link.advice.as_ref().map(|advice| format!("; {advice}")).unwrap_or_default();
+            complaints.push(format!("link: {reason}{advice}"));
+        }
+        if let Some(refusal) = &uplink.refusal {
+            complaints.push(format!("hub: {refusal}"));
+        }
+        if store.wear_budget_per_day > 0 && store.written_per_day > store.wear_budget_per_day as f64 {
+            complaints.push("more is written to flash than the wear budget allows; the commit interval is at its bound".into());
+        }
+        for (name, component) in &pipeline.components {
+            if component.passed_by > 0 {
+                complaints.push(format!("component {name} failed: {} readings passed it by", component.passed_by));
+            }
+        }
+        complaints
+    }
+}
+
+fn door(view: &DoorView) -> DoorStatus {
+    let (state, reason) = match &*view.state.borrow() {
+        DoorState::Connecting => ("connecting", None),
+        DoorState::Connected { .. } => ("connected", None),
+        DoorState::Refused { reason, remedy } => ("refused", Some(format!("{reason}; {remedy}"))),
+        DoorState::Down { reason } => ("down", Some(reason.clone())),
+    };
+    let counters = &view.counters;
+    let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let streams = counters.streams.iter().map(|stream| {
+        let rejected = Reason::ALL
+            .into_iter()
+            .map(|reason| (reason.name().to_owned(), stream.rejected(reason)))
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        let status = StreamStatus {
+            messages: read(&stream.messages),
+            bytes: read(&stream.bytes),
+            readings: read(&stream.readings),
+            rejected,
+        };
+        (stream.stream.clone(), status)
+    });
+    DoorStatus {
+        door: session_suffix(view.door).to_owned(),
+        state: state.to_owned(),
+        reason,
+        redelivered: read(&counters.redelivered),
+        unrouted: read(&counters.unrouted.messages),
+        disconnects: read(&counters.disconnects),
+        streams: streams.filter(|(_, status)| *status != StreamStatus::default()).collect(),
+    }
+}
+
+fn link(state: &LinkState) -> LinkStatus {
+    let (state, trouble) = match state {
+        LinkState::Off => ("off", None),
+        LinkState::Connecting => ("connecting", None),
+        LinkState::Retrying(trouble) => ("connecting", Some(trouble)),
+        LinkState::LocalOnly { reason, .. } => ("local-only", Some(reason)),
+        LinkState::Up { .. } => ("up", None),
+        LinkState::Refused(trouble) => ("refused", Some(trouble)),
+    };
+    LinkStatus {
+        state: state.to_owned(),
+        reason: trouble.map(ToString::to_string),
+        advice: trouble.map(|trouble| trouble.advice().to_owned()),
+    }
+}
+
+// === impl UplinkStatus ===
+
+impl UplinkStatus {
+    fn of(status: &uplink::Status) -> UplinkStatus {
+        UplinkStatus {
+            mode: status.mode.to_string(),
+            refusal: status.refusal.as_ref().map(|refusal| format!("{refusal}; {}", refusal.advice())),
+            window_bytes: status.window_bytes,
+            inflight_rows: status.inflight_rows,
+            acked_rows: status.acked_rows,
+            acked_bytes: status.acked_bytes,
+            resent_rows: status.resent_rows,
+            found_rows: status.found_rows,
+            doubts: status.doubts,
+            oversized_rows: status.oversized_rows,
+            last_ack_ms: status.last_ack.map(|at| at.elapsed().as_millis() as u64),
+            ack_latency_ms: status.ack_latency.map(|latency| latency.as_secs_f64() * 1e3),
+        }
+    }
+}
+
+impl fmt::Display for UplinkStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}, {} outputs acknowledged ({}), {} in flight, {} sent again",
+            self.mode,
+            self.acked_rows,
+            bytes(self.acked_bytes),
+            self.inflight_rows,
+            self.resent_rows
+        )
+    }
+}
+
+// === impl DoorStatus ===
+
+impl DoorStatus {
+    /// Whether messages come in by it.
+    pub fn is_open(&self) -> bool {
+        self.state == "connected"
+    }
+}
+
+// === impl Status ===
+
+impl Status {
+    /// The part about the buffer.
+    pub fn buffer(&self) -> String {
+        let store = &self.store;
+        let per_reading = store.written_bytes as f64 / store.readings.max(1) as f64;
+        let budget = match store.wear_budget_per_day {
+            0 => "no budget".to_owned(),
+            budget => format!("of {} allowed", bytes(budget)),
+        };
+        let mut text = String::new();
+        let mut line = |name: &str, what: String| text.push_str(&format!("{name:<10} {what}\n"));
+        line("outbox", format!(
+            "{} outputs, {}; {} dropped by caps in all",
+            store.outbox_rows,
+            bytes(store.outbox_bytes),
+            store.outbox_dropped
+        ));
+        line("raw ring", format!(
+            "{} readings in {}; {} dropped to make room since the start",
+            store.ring_readings,
+            bytes(store.ring_bytes),
+            store.ring_dropped
+        ));
+        line("journal", format!(
+            "{} readings in {} groups, every {} ms; last commit {:.1} ms, slowest {:.1} ms",
+            store.readings, store.commits, store.commit_interval_ms, store.commit_ms, store.commit_ms_max
+        ));
+        line("flash", format!(
+            "{} written, {per_reading:.1} bytes per reading; {} a day at this rate, {budget}",
+            bytes(store.written_bytes),
+            bytes(store.written_per_day as u64),
+        ));
+        text
+    }
+}
+
+impl fmt::Display for LinkStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.state)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let clock = if self.clock_trusted { "clock trusted" } else { "clock not trusted yet" };
+        writeln!(
+            f,
+            "{:<10} frond {}, up {} s, {} of memory, {clock}",
+            self.gateway,
+            self.version,
+            self.uptime_seconds,
+            bytes(self.memory_bytes)
+        )?;
+        for door in &self.doors {
+            writeln!(f, "{:<10} {} ({} streams), {} copies recognised", "door", door.state, door.door, door.redelivered)?;
+            for (name, stream) in &door.streams {
+                let rejected: Vec<String> =
+                    stream.rejected.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+                let rejected =
+                    if rejected.is_empty() { String::new() } else { format!("; rejected: {}", rejected.join(", ")) };
+                writeln!(f, "{:<10}   {name}: {} messages, {} readings{rejected}", "", stream.messages, stream.readings)?;
+            }
+        }
+        writeln!(
+            f,
+            "{:<10} {} readings, {} windows closed, {} late, {} repeats, {} alarms",
+            "pipeline",
+            self.pipeline.readings,
+            self.pipeline.windows,
+            self.pipeline.late,
+            self.pipeline.duplicates,
+            self.pipeline.alarms
+        )?;
+        f.write_str(&self.buffer())?;
+        writeln!(f, "{:<10} {}; {}", "link", self.link, self.uplink)?;
+        for complaint in &self.complaints {
+            writeln!(f, "{:<10} {complaint}", "LOOK")?;
+        }
+        Ok(())
+    }
+}

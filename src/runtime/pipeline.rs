@@ -1,0 +1,484 @@
+//! The pipeline thread: committed groups in, checkpoints out. It owns the component instances and the reducers.
+//!
+//! ```text
+//! group ─▶ component ─▶ reducer ─▶ closed windows ┐
+//!   │         └──────────────────▶ alarms ────────┼─▶ checkpoint: position, state, raw blocks, outputs
+//!   └──────────────▶ raw readings, sorted ────────┘        one at a time, one transaction each
+//! ```
+//! A checkpoint is taken when windows have closed (at most every `checkpoint_interval_min`), when an alarm was raised (at
+//! once), when enough raw readings have gathered, when senders of window streams wait, and every `checkpoint_interval`.
+//! Nothing here survives a power cut by itself: the next start gets the last checkpoint's state and the groups after it.
+//! What is not yet in a checkpoint has left no trace outside, so every reading counts exactly once. Bound: readings since
+//! the last checkpoint; at [`RAW_READINGS_MAX`] with a checkpoint under way nothing more is taken, the store waits.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::block::SeriesEntry;
+use crate::config;
+use crate::journal::{Checkpoint, Committed};
+use crate::platform::{clock, fault};
+use crate::sample::{BootId, Durability, Reading, SeriesId, StreamId, Timeline};
+use crate::store;
+use crate::supervise::Beat;
+
+use super::outputs::Line;
+use super::state::State;
+use super::{Host, Processor, Restored};
+
+/// Readings between two checkpoints: 65,536 × 32 B = 2 MiB in memory, and as much to replay after a crash.
+const RAW_READINGS_MAX: usize = 65_536;
+/// How often idle series are looked for.
+const TICK: Duration = Duration::from_millis(250);
+
+/// What the pipeline is made from.
+#[derive(Debug)]
+pub struct Setup {
+    /// Streams with their numbers.
+    pub streams: Vec<(StreamId, config::Stream)>,
+    /// Components.
+    pub components: Vec<config::Component>,
+    /// The journal's settings.
+    pub journal: config::Journal,
+    /// State of the last checkpoint.
+    pub state: Vec<u8>,
+    /// Known series.
+    pub series: Vec<(SeriesId, store::Known)>,
+    /// Names of all streams, those no longer configured among them.
+    pub stream_names: BTreeMap<StreamId, String>,
+    /// Known boots.
+    pub boots: BTreeMap<BootId, String>,
+    /// For series that components register.
+    pub store: store::Handle,
+    /// The program that compiles components: frond itself.
+    pub compiler: PathBuf,
+    /// Where compiled components are cached.
+    pub cache_dir: PathBuf,
+}
+
+/// What the pipeline tells about itself.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct PipelineStats {
+    /// Readings taken since the start.
+    pub readings: u64,
+    /// Windows closed.
+    pub windows: u64,
+    /// Readings that came after their window had closed.
+    pub late: u64,
+    /// Readings that repeated a time already taken.
+    pub duplicates: u64,
+    /// Alarms raised or cleared.
+    pub alarms: u64,
+    /// Checkpoints taken.
+    pub checkpoints: u64,
+    /// Bytes of outputs made.
+    pub output_bytes: u64,
+    /// Position of the last group taken.
+    pub position: u64,
+    /// Components, by name.
+    pub components: BTreeMap<String, ComponentStats>,
+}
+
+/// What one component has done since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ComponentStats {
+    /// Batches given to it.
+    pub calls: u64,
+    /// Readings given to it.
+    pub readings_in: u64,
+    /// Readings it gave back.
+    pub readings_out: u64,
+    /// Readings that passed by it because it failed or was being restarted.
+    pub passed_by: u64,
+    /// Calls that ended in a trap.
+    pub traps: u64,
+    /// Calls that took too long.
+    pub deadlines: u64,
+    /// Calls that wanted too much memory.
+    pub memory_faults: u64,
+    /// Instances made after the first.
+    pub restarts: u64,
+    /// Rows it gave back that did not hold.
+    pub rows_rejected: u64,
+}
+
+/// The pipeline.
+pub struct Pipeline {
+    setup: Setup,
+    lines: BTreeMap<StreamId, Line>,
+    series: BTreeMap<SeriesId, SeriesEntry>,
+    processors: BTreeMap<String, Processor>,
+    raw: BTreeMap<(StreamId, Timeline), Vec<Reading>>,
+    raw_readings: usize,
+    position: u64,
+    /// Something has happened since the last checkpoint.
+    dirty: bool,
+    hurry: bool,
+    urgent: bool,
+    checkpointed_at: Instant,
+    stats: PipelineStats,
+    stats_out: watch::Sender<PipelineStats>,
+}
+
+enum Event {
+    Stop,
+    Group(Committed),
+    Checkpointed,
+    Tick,
+    StoreGone,
+}
+
+// === impl Pipeline ===
+
+impl Pipeline {
+    /// Makes the pipeline from the last checkpoint. Components are opened in [`Pipeline::run`].
+    pub fn new(setup: Setup) -> (Pipeline, watch::Receiver<PipelineStats>) {
+        let (stats_out, stats) = watch::channel(PipelineStats::default());
+        let series = setup.series.iter().map(|(id, known)| (*id, known.entry.clone())).collect();
+        let lines = setup.streams.iter().map(|(id, stream)| (*id, Line::new(stream.clone()))).collect();
+        let pipeline = Pipeline {
+            lines,
+            series,
+            processors: BTreeMap::new(),
+            raw: BTreeMap::new(),
+            raw_readings: 0,
+            position: 0,
+            dirty: false,
+            hurry: false,
+            urgent: false,
+            checkpointed_at: Instant::now(),
+            stats: PipelineStats::default(),
+            stats_out,
+            setup,
+        };
+        (pipeline, stats)
+    }
+
+    /// Takes groups and gives checkpoints until `stop`, then takes what is left and gives a last checkpoint. Runs on a
+    /// thread of its own: component calls and encoding happen between its awaits.
+    pub fn run(
+        mut self,
+        mut committed: mpsc::Receiver<Committed>,
+        checkpoints: mpsc::Sender<(Checkpoint, oneshot::Sender<()>)>,
+        beat: &Beat,
+        stop: &CancellationToken,
+    ) -> Result<(), Infallible> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .expect("a runtime without I/O needs nothing from the system");
+        let host = self.open_components();
+        self.restore();
+        let mut outstanding: Option<oneshot::Receiver<()>> = None;
+        let mut next_tick = Instant::now();
+        loop {
+            beat.touch();
+            let full = self.raw_readings >= RAW_READINGS_MAX && outstanding.is_some();
+            let event = runtime.block_on(next_event(&mut committed, &mut outstanding, full, next_tick, stop));
+            match event {
+                Event::Stop | Event::StoreGone => break,
+                Event::Group(group) => self.take(group, &runtime),
+                Event::Checkpointed => {
+                    fault::point("pipeline.after_checkpoint");
+                    outstanding = None;
+                }
+                Event::Tick => {
+                    next_tick = Instant::now() + TICK;
+                    self.tick();
+                }
+            }
+            if outstanding.is_none() && self.is_due() {
+                outstanding = self.send_checkpoint(&runtime, &checkpoints);
+            }
+        }
+        while let Ok(group) = committed.try_recv() {
+            self.take(group, &runtime);
+        }
+        if let Some(previous) = outstanding {
+            let _ = runtime.block_on(previous);
+        }
+        if self.dirty
+            && let Some(last) = self.send_checkpoint(&runtime, &checkpoints)
+        {
+            let _ = runtime.block_on(last);
+        }
+        drop(host);
+        Ok(())
+    }
+
+    fn open_components(&mut self) -> Option<Host> {
+        if self.setup.components.is_empty() {
+            return None;
+        }
+        let host = match Host::new() {
+            Ok(host) => host,
+            Err(err) => {
+                error!(error = %crate::platform::log::chain(&err), "no component can run; readings pass them by");
+                return None;
+            }
+        };
+        for component in &self.setup.components {
+            match Processor::open(&host, component, &self.setup.compiler, &self.setup.cache_dir) {
+                Ok(processor) => {
+                    info!(component = component.name, "component ready");
+                    self.processors.insert(component.name.clone(), processor);
+                }
+                Err(err) => error!(
+                    component = component.name,
+                    error = %crate::platform::log::chain(&err),
+                    "component cannot be opened; readings pass it by"
+                ),
+            }
+        }
+        Some(host)
+    }
+
+    fn restore(&mut self) {
+        let state = match State::decode(&self.setup.state) {
+            Ok(state) => state,
+            Err(err) => {
+                error!(
+                    error = %crate::platform::log::chain(&err),
+                    "state of the last checkpoint cannot be read; windows that were open lose what came before it"
+                );
+                return;
+            }
+        };
+        let now = clock::boottime();
+        for (stream, snapshot) in state.reducers {
+            let line = self.lines.entry(stream).or_insert_with(|| retired(stream, &self.setup.stream_names));
+            if let Err(err) = line.restore(&snapshot, now) {
+                error!(stream = stream.0, error = %crate::platform::log::chain(&err), "open windows cannot be read");
+            }
+        }
+        for (name, snapshot) in state.components {
+            if let Some(processor) = self.processors.get_mut(&name) {
+                if let Restored::SetAside(reason) = processor.restore_from(snapshot) {
+                    error!(component = name, reason, "component does not take its state back; it starts without");
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, group: Committed, runtime: &tokio::runtime::Runtime) {
+        debug_assert!(group.pos > self.position, "groups come in order");
+        self.position = group.pos;
+        self.hurry |= group.hurry;
+        self.dirty = true;
+        for (id, _, entry) in group.series {
+            self.series.insert(id, entry);
+        }
+        let mut batches: BTreeMap<(StreamId, Timeline), Vec<Reading>> = BTreeMap::new();
+        for message in group.messages {
+            batches.entry((message.stream, message.timeline)).or_default().extend(message.readings);
+        }
+        let now = clock::boottime();
+        for ((stream, timeline), readings) in batches {
+            if readings.is_empty() {
+                continue;
+            }
+            self.stats.readings += readings.len() as u64;
+            self.raw_readings += readings.len();
+            let line = self.lines.entry(stream).or_insert_with(|| retired(stream, &self.setup.stream_names));
+            if line.durability() == Durability::Reading {
+                self.raw.entry((stream, timeline)).or_default().extend_from_slice(&readings);
+            }
+            let readings = self.process(stream, timeline, readings, now, runtime);
+            if let Some(line) = self.lines.get_mut(&stream) {
+                line.push(timeline, &readings, now);
+            }
+        }
+    }
+
+    /// Sends a batch through the stream's component, if it has one that works.
+    fn process(
+        &mut self,
+        stream: StreamId,
+        timeline: Timeline,
+        readings: Vec<Reading>,
+        now: i64,
+        runtime: &tokio::runtime::Runtime,
+    ) -> Vec<Reading> {
+        let Some(line) = self.lines.get_mut(&stream) else { return readings };
+        let Some(processor) = line.component().and_then(|name| self.processors.get_mut(name)) else {
+            return readings;
+        };
+        let (series, store) = (&self.series, &self.setup.store);
+        let mut registered = Vec::new();
+        let describe = |id: SeriesId| series.get(&id).cloned().unwrap_or_else(|| nameless(id));
+        let register = |name: &str, unit: &str| {
+            let entry =
+                SeriesEntry { name: name.to_owned(), unit: unit.to_owned(), labels: BTreeMap::new() };
+            let outcome = runtime.block_on(store.intern(stream, entry.clone()));
+            let id = outcome.map_err(|err| err.to_string())?.map_err(|err| err.to_string())?;
+            registered.push((id, entry));
+            Ok(id)
+        };
+        let processed = processor.process(now, &readings, describe, register);
+        self.series.extend(registered);
+        if !processed.alarms.is_empty() {
+            self.stats.alarms += processed.alarms.len() as u64;
+            self.urgent = true;
+            line.push_alarms(timeline, processed.alarms);
+        }
+        processed.readings
+    }
+
+    fn tick(&mut self) {
+        let now = clock::boottime();
+        for line in self.lines.values_mut() {
+            if line.advance(now) {
+                self.dirty = true;
+            }
+        }
+        self.publish_stats();
+    }
+
+    fn is_due(&self) -> bool {
+        let since = self.checkpointed_at.elapsed();
+        let journal = &self.setup.journal;
+        let outputs = || self.lines.values().any(Line::has_outputs);
+        self.dirty
+            && (self.urgent
+                || self.hurry
+                || self.raw_readings >= RAW_READINGS_MAX
+                || since >= journal.checkpoint_interval
+                || since >= journal.checkpoint_interval_min && outputs())
+    }
+
+    fn send_checkpoint(
+        &mut self,
+        runtime: &tokio::runtime::Runtime,
+        checkpoints: &mpsc::Sender<(Checkpoint, oneshot::Sender<()>)>,
+    ) -> Option<oneshot::Receiver<()>> {
+        fault::point("pipeline.before_checkpoint");
+        let checkpoint = self.checkpoint();
+        let (reply, done) = oneshot::channel();
+        runtime.block_on(checkpoints.send((checkpoint, reply))).ok()?;
+        Some(done)
+    }
+
+    /// Everything up to the present position, as one checkpoint. Afterwards the pipeline starts gathering anew.
+    fn checkpoint(&mut self) -> Checkpoint {
+        let mut outputs = Vec::new();
+        for (stream, line) in &mut self.lines {
+            outputs.extend(line.take_outputs(*stream, &self.series, &self.setup.boots));
+        }
+        let raw = std::mem::take(&mut self.raw);
+        let raw = raw.into_iter().flat_map(|(key, readings)| super::outputs::raw_blocks(key, readings)).collect();
+        let state = State {
+            reducers: self.lines.iter().filter_map(|(id, line)| Some((*id, line.snapshot()?))).collect(),
+            components: self
+                .processors
+                .iter_mut()
+                .filter_map(|(name, processor)| Some((name.clone(), processor.snapshot()?)))
+                .collect(),
+        };
+        self.stats.checkpoints += 1;
+        self.stats.output_bytes += outputs.iter().map(|output| output.body.len() as u64).sum::<u64>();
+        let urgent = self.urgent || self.hurry;
+        self.raw_readings = 0;
+        (self.dirty, self.hurry, self.urgent) = (false, false, false);
+        self.checkpointed_at = Instant::now();
+        self.publish_stats();
+        Checkpoint { pos: self.position, state: state.encode(), raw, outputs, urgent }
+    }
+
+    fn publish_stats(&mut self) {
+        let (mut windows, mut late, mut duplicates) = (0, 0, 0);
+        for line in self.lines.values() {
+            let counts = line.counts();
+            windows += counts.windows;
+            late += counts.late;
+            duplicates += counts.duplicates;
+        }
+        self.stats.windows = windows;
+        self.stats.late = late;
+        self.stats.duplicates = duplicates;
+        self.stats.position = self.position;
+        self.stats.components =
+            self.processors.iter().map(|(name, processor)| (name.clone(), ComponentStats::of(processor.counters()))).collect();
+        self.stats_out.send_replace(self.stats.clone());
+    }
+}
+
+// === impl ComponentStats ===
+
+impl ComponentStats {
+    fn of(counters: &super::Counters) -> ComponentStats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        ComponentStats {
+            calls: read(&counters.calls),
+            readings_in: read(&counters.readings_in),
+            readings_out: read(&counters.readings_out),
+            passed_by: read(&counters.passed_by),
+            traps: read(&counters.traps),
+            deadlines: read(&counters.deadlines),
+            memory_faults: read(&counters.memory_faults),
+            restarts: read(&counters.restarts),
+            rows_rejected: read(&counters.rows_rejected),
+        }
+    }
+}
+
+async fn next_event(
+    committed: &mut mpsc::Receiver<Committed>,
+    outstanding: &mut Option<oneshot::Receiver<()>>,
+    full: bool,
+    next_tick: Instant,
+    stop: &CancellationToken,
+) -> Event {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Event::Stop,
+        () = answered(outstanding) => Event::Checkpointed,
+        () = tokio::time::sleep_until(next_tick) => Event::Tick,
+        group = committed.recv(), if !full => group.map_or(Event::StoreGone, Event::Group),
+    }
+}
+
+/// Cancel-safe: the receiver stays where it is until it has its answer.
+async fn answered(outstanding: &mut Option<oneshot::Receiver<()>>) {
+    match outstanding {
+        Some(reply) => {
+            if reply.await.is_err() {
+                warn!("the store ended before a checkpoint was durable; it is made again at the next start");
+            }
+        }
+        None => std::future::pending().await,
+    }
+}
+
+fn retired(stream: StreamId, names: &BTreeMap<StreamId, String>) -> Line {
+    Line::retired(names.get(&stream).cloned().unwrap_or_default())
+}
+
+fn nameless(id: SeriesId) -> SeriesEntry {
+    SeriesEntry { name: format!("series-{}", id.0), unit: String::new(), labels: BTreeMap::new() }
+}
+
+/// Shared by the outputs: an entry for every series in `rows`.
+pub(super) fn dictionary(
+    rows: impl Iterator<Item = SeriesId>,
+    series: &BTreeMap<SeriesId, SeriesEntry>,
+) -> BTreeMap<SeriesId, SeriesEntry> {
+    let mut entries = BTreeMap::new();
+    for id in rows {
+        entries.entry(id).or_insert_with(|| series.get(&id).cloned().unwrap_or_else(|| nameless(id)));
+    }
+    entries
+}
+
+impl std::fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pipeline").field("position", &self.position).finish_non_exhaustive()
+    }
+}
