@@ -12,6 +12,7 @@
 
 mod group;
 pub mod hot;
+pub mod peer;
 pub mod ring;
 pub mod seen;
 pub mod wear;

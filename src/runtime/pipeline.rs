@@ -260,10 +260,10 @@ impl Pipeline {
             }
         }
         for (name, snapshot) in state.components {
-            if let Some(processor) = self.processors.get_mut(&name) {
-                if let Restored::SetAside(reason) = processor.restore_from(snapshot) {
-                    error!(component = name, reason, "component does not take its state back; it starts without");
-                }
+            if let Some(processor) = self.processors.get_mut(&name)
+                && let Restored::SetAside(reason) = processor.restore_from(snapshot)
+            {
+                error!(component = name, reason, "component does not take its state back; it starts without");
             }
         }
     }

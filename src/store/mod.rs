@@ -19,6 +19,10 @@ mod handle;
 mod names;
 mod open;
 mod recall;
+mod report;
+mod requests;
+mod setup;
+mod start;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -28,4 +32,5 @@ pub use handle::*;
 pub use names::{Known, Names};
 pub use open::{OpenError, SetAside, is_corruption, mark_suspect};
 pub use stats::{Stalled, StoreStats};
-pub use thread::{Channels, DoorSetup, Policy, Start, Store, StoreError, StreamPolicy};
+pub use setup::{Channels, DoorSetup, Policy, Start, StoreError, StreamPolicy};
+pub use thread::Store;

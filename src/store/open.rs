@@ -57,18 +57,23 @@ pub enum OpenError {
     SetAside { path: PathBuf, source: std::io::Error },
 }
 
-/// Opens the database in `data_dir`, making or replacing it as needed. `bytes_max` is the hard bound of the file.
-pub fn open(data_dir: &Path, bytes_max: u64) -> Result<Opened, OpenError> {
+/// Opens the database in `data_dir`, making or replacing it as needed, and reads from it what `read` wants. `bytes_max` is
+/// the hard bound of the file. A database that `read` finds damaged is replaced like one that does not open.
+pub fn open<T>(
+    data_dir: &Path,
+    bytes_max: u64,
+    read: impl Fn(&Connection) -> rusqlite::Result<T>,
+) -> Result<(Opened, T), OpenError> {
     fs::create_dir_all(data_dir).map_err(|source| OpenError::Folder { path: data_dir.to_owned(), source })?;
     let path = data_dir.join("telemetry.db");
     let suspect = suspect_mark(data_dir);
-    let attempt = try_open(&path, bytes_max, suspect.exists());
+    let attempt = try_open(&path, bytes_max, suspect.exists(), &read);
     let (opened, set_aside) = match attempt {
         Ok(opened) => (opened, None),
         Err(Failure::Fatal(err)) => return Err(err),
         Err(Failure::Unusable(reason)) => {
             let aside = set_aside(&path)?;
-            match try_open(&path, bytes_max, false) {
+            match try_open(&path, bytes_max, false, &read) {
                 Ok(opened) => (opened, Some(SetAside { path: aside, reason })),
                 Err(Failure::Fatal(err)) => return Err(err),
                 Err(Failure::Unusable(_)) => {
@@ -78,8 +83,8 @@ pub fn open(data_dir: &Path, bytes_max: u64) -> Result<Opened, OpenError> {
         }
     };
     let _ = fs::remove_file(suspect);
-    let (db, epoch) = opened;
-    Ok(Opened { db, epoch, set_aside })
+    let (db, epoch, found) = opened;
+    Ok((Opened { db, epoch, set_aside }, found))
 }
 
 /// Leaves the mark that the running database turned out to be corrupt, for the next start to check it thoroughly.
@@ -103,7 +108,12 @@ fn suspect_mark(data_dir: &Path) -> PathBuf {
     data_dir.join("telemetry.db.suspect")
 }
 
-fn try_open(path: &Path, bytes_max: u64, thorough: bool) -> Result<(Connection, u32), Failure> {
+fn try_open<T>(
+    path: &Path,
+    bytes_max: u64,
+    thorough: bool,
+    read: impl Fn(&Connection) -> rusqlite::Result<T>,
+) -> Result<(Connection, u32, T), Failure> {
     let classify = |source: rusqlite::Error| {
         if is_corruption(&source) {
             Failure::Unusable(source.to_string())
@@ -136,7 +146,8 @@ fn try_open(path: &Path, bytes_max: u64, thorough: bool) -> Result<(Connection, 
             err => classify(err),
         },
     )?;
-    Ok((db, epoch))
+    let found = read(&db).map_err(classify)?;
+    Ok((db, epoch, found))
 }
 
 fn configure(db: &Connection, bytes_max: u64) -> rusqlite::Result<()> {

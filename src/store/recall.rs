@@ -32,18 +32,15 @@ impl Store {
             return Ok(Err(RecallRefused::NoSeries));
         }
         let window = (query.from, query.to);
-        if query.after < HOT {
-            if let Some(found) = ring::find(&self.db, stream, window, query.after)? {
-                if found.readings.is_none() {
-                    self.stats.damaged += 1;
-                    tracing::error!(
-                        block = found.id,
-                        "a block of the raw ring is damaged; its readings are lost"
-                    );
-                }
-                let readings = ring::select(found.readings.unwrap_or_default(), &series, window);
-                return Ok(Ok(self.page(stream, found.timeline, readings, Some(found.id))));
+        if query.after < HOT
+            && let Some(found) = ring::find(&self.db, stream, window, query.after)?
+        {
+            if found.readings.is_none() {
+                self.stats.damaged += 1;
+                tracing::error!(block = found.id, "a block of the raw ring is damaged; its readings are lost");
             }
+            let readings = ring::select(found.readings.unwrap_or_default(), &series, window);
+            return Ok(Ok(self.page(stream, found.timeline, readings, Some(found.id))));
         }
         let turn = query.after.saturating_sub(HOT);
         let mut pages = self.hot_readings(stream, &series, window)?;

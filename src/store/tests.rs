@@ -518,3 +518,17 @@ async fn a_lost_session_forgets_its_identities_and_no_others() {
     assert_eq!(seen, vec![6, 7, 8]);
     bench.stop();
 }
+
+#[test]
+fn damage_found_while_starting_is_set_aside_without_a_mark() {
+    // Goal: a database whose header is good and whose tables are not never keeps the gateway from starting.
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("telemetry.db");
+    Bench::start(policy(folder.path())).stop();
+    let mut bytes = std::fs::read(&db).unwrap();
+    bytes[4_096..].fill(0xA5);
+    std::fs::write(&db, bytes).unwrap();
+    let bench = Bench::start(policy(folder.path()));
+    assert!(bench.set_aside.is_some());
+    bench.stop();
+}

@@ -1,29 +1,26 @@
 //! The loop of the store thread.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::PathBuf;
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension};
-use tokio::sync::{mpsc, oneshot, watch};
+use rusqlite::Connection;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::config::{self, FullPolicy};
 use crate::journal::seen::Tail;
+use crate::journal::peer::{Interval, PeerWindow};
 use crate::journal::wear::Wear;
 use crate::journal::{Checkpoint, Committed, Group, Readiness, hot, ring};
-use crate::outbox::table::{self, Ledger};
-use crate::outbox::{Settled, SubjectState};
-use crate::platform::clock::{self, WallClock};
-use crate::platform::vfs;
-use crate::sample::{BootId, DoorId, Durability, Lane, Nanos, SeriesId, StreamId};
+use crate::outbox::Settled;
+use crate::outbox::table::Ledger;
+use crate::platform::clock::WallClock;
+use crate::sample::{BootId, DoorId, Durability, Lane, Message, Nanos, SeriesId};
 use crate::supervise::Beat;
 
-use super::open::{self, OpenError, SetAside};
-use super::stats::{Stalled, StoreStats};
-use super::{Command, Inbound, Names, Newest};
+use super::stats::StoreStats;
+use super::{Channels, Command, Inbound, Names, Newest, Policy, StoreError, open};
 
 /// Groups that wait for the pipeline, beside the four in its channel: a group has at most `commit_readings_max` readings
 /// and one message more.
@@ -34,107 +31,6 @@ const TAKE_MAX: usize = 256;
 pub(super) const AGED_MAX: u64 = 256;
 /// How often a store without work shows that it is alive.
 const IDLE: Duration = Duration::from_secs(2);
-/// Between attempts while the disk refuses.
-const RETRY: Duration = Duration::from_secs(1);
-
-/// What the store needs of the configuration.
-#[derive(Debug, Clone)]
-pub struct Policy {
-    /// Folder of the database.
-    pub data_dir: PathBuf,
-    /// The journal's settings.
-    pub journal: config::Journal,
-    /// The outbox's settings.
-    pub outbox: config::Outbox,
-    /// By stream name.
-    pub streams: BTreeMap<String, StreamPolicy>,
-    /// By door.
-    pub doors: BTreeMap<DoorId, DoorSetup>,
-}
-
-/// What the store needs to know of a stream.
-#[derive(Debug, Clone)]
-pub struct StreamPolicy {
-    /// What happens when the buffer is full.
-    pub full: FullPolicy,
-    /// Bytes of the outbox it may take.
-    pub outbox_bytes_max: Option<u64>,
-    /// Most series.
-    pub series_max: usize,
-}
-
-/// What the store needs to know of a door.
-#[derive(Debug, Clone, Copy)]
-pub struct DoorSetup {
-    /// Durability of the streams behind it.
-    pub durability: Durability,
-    /// Messages its peer leaves unacknowledged.
-    pub window: usize,
-}
-
-/// The channels the store serves.
-#[derive(Debug)]
-pub struct Channels {
-    /// Messages from the doors.
-    pub inbound: mpsc::Receiver<Inbound>,
-    /// Requests.
-    pub commands: mpsc::Receiver<Command>,
-    /// Checkpoints from the pipeline, each answered once durable.
-    pub checkpoints: mpsc::Receiver<(Checkpoint, oneshot::Sender<()>)>,
-    /// Groups to the pipeline.
-    pub committed: mpsc::Sender<Committed>,
-    /// Corrections of this boot's estimated times, when learnt.
-    pub correction: watch::Receiver<Option<i64>>,
-}
-
-/// What the others start from.
-#[derive(Debug)]
-pub struct Start {
-    /// Numbers of the configured streams, by name.
-    pub streams: BTreeMap<String, StreamId>,
-    /// Names of all streams, those no longer configured among them.
-    pub stream_names: BTreeMap<StreamId, String>,
-    /// This boot, for times before the clock is trusted.
-    pub boot: BootId,
-    /// Acknowledged by an earlier process, by door.
-    pub seen: BTreeMap<DoorId, Vec<crate::sample::Identity>>,
-    /// Durable tickets, by door.
-    pub durable: BTreeMap<DoorId, watch::Receiver<u64>>,
-    /// What an earlier process of this boot made its untrusted times with.
-    pub estimate: Option<Nanos>,
-    /// The newest trusted time known: no later boot is before it.
-    pub floor: Option<Nanos>,
-    /// State of the last checkpoint, for the pipeline.
-    pub state: Vec<u8>,
-    /// Every known series.
-    pub series: Vec<(SeriesId, super::Known)>,
-    /// The kernel's identifier of every known boot.
-    pub boots: BTreeMap<BootId, String>,
-    /// News of the outbox.
-    pub newest: watch::Receiver<Newest>,
-    /// Snapshots of the store.
-    pub stats: watch::Receiver<StoreStats>,
-    /// See [`super::Handle::epoch`].
-    pub epoch: u32,
-    /// A database that was replaced.
-    pub set_aside: Option<SetAside>,
-}
-
-/// Why the store ended.
-#[derive(Debug, thiserror::Error)]
-#[allow(missing_docs)]
-pub enum StoreError {
-    #[error("the telemetry database cannot be opened")]
-    Open(#[from] OpenError),
-    #[error("the telemetry database's file layer cannot be set up")]
-    Vfs(#[from] vfs::VfsError),
-    #[error("the kernel's boot identifier cannot be read")]
-    Boot(#[from] clock::ClockError),
-    #[error("the telemetry database cannot be read")]
-    Read(#[from] rusqlite::Error),
-    #[error("the telemetry database is damaged; it is checked and, if need be, set aside at the next start")]
-    Corrupt(#[source] rusqlite::Error),
-}
 
 /// The state of the store thread.
 #[derive(Debug)]
@@ -153,21 +49,37 @@ pub struct Store {
     /// Given when the thread starts: the clock itself starts from what is read here.
     pub(super) clock: Option<WallClock>,
     pub(super) floor: Option<Nanos>,
-    boot: BootId,
+    pub(super) boot: BootId,
     /// Sessions lost while a group of theirs could not be committed: the mark must come after that group.
-    held: Vec<DoorId>,
+    pub(super) held: Vec<DoorId>,
     /// Rows to be read again and passed to the pipeline before anything new.
-    replay: VecDeque<u64>,
-    outgoing: VecDeque<Committed>,
+    pub(super) replay: VecDeque<u64>,
+    pub(super) outgoing: VecDeque<Committed>,
     /// Messages that wait for a checkpoint: position, door, last ticket, how many.
     pub(super) late: VecDeque<(u64, DoorId, u64, usize)>,
-    durable: BTreeMap<DoorId, watch::Sender<u64>>,
+    pub(super) durable: BTreeMap<DoorId, watch::Sender<u64>>,
     pub(super) newest: watch::Sender<Newest>,
     pub(super) wear: Wear,
-    wear_noted: (u64, Instant),
+    pub(super) wear_noted: (u64, Instant),
     pub(super) stats: StoreStats,
-    stats_out: watch::Sender<StoreStats>,
-    deadline: Option<Instant>,
+    pub(super) stats_out: watch::Sender<StoreStats>,
+    pub(super) deadline: Option<Instant>,
+    pub(super) peers: BTreeMap<DoorId, Peer>,
+    pub(super) committed_at: Instant,
+}
+
+/// What is known of the other side of a door.
+#[derive(Debug)]
+pub(super) struct Peer {
+    window: PeerWindow,
+    last_message: Instant,
+}
+
+/// Why a group is committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    Deadline,
+    Ready,
 }
 
 enum Event {
@@ -184,105 +96,6 @@ enum Event {
 // === impl Store ===
 
 impl Store {
-    /// Opens the database and reads what the others start from. The cost does not depend on the backlog.
-    pub fn open(policy: Policy) -> Result<(Store, Start), StoreError> {
-        let bound = (policy.outbox.bytes_max + policy.journal.ring_bytes_max) / 4 * 5 + (64 << 20);
-        vfs::register()?;
-        let opened = open::open(&policy.data_dir, bound)?;
-        let db = opened.db;
-        let mut names = Names::load(&db)?;
-        let ledger = Ledger::load(&db)?;
-        let (checkpoint_pos, state, seen, floor): (u64, Vec<u8>, Vec<u8>, Option<Nanos>) = db
-            .query_row("SELECT pos, state, seen, wall_ns FROM checkpoint WHERE id = 0", [], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-            })
-            .optional()?
-            .unwrap_or_default();
-        let mut tail = Tail::decode(&seen, checkpoint_pos);
-        let replay: VecDeque<u64> = {
-            let mut statement = db.prepare("SELECT pos FROM hot WHERE pos > ?1 ORDER BY pos")?;
-            let rows = statement.query_map([checkpoint_pos], |row| row.get(0))?;
-            rows.collect::<Result<_, _>>()?
-        };
-        for pos in &replay {
-            if let Ok((forgotten, messages)) = read_hot(&db, *pos)? {
-                forgotten.into_iter().for_each(|door| tail.forget(door));
-                for message in &messages {
-                    let window = policy.doors.get(&message.door).map_or(0, |door| door.window);
-                    tail.record(*pos, message, window);
-                }
-            }
-        }
-        let streams = policy.streams.keys().map(|name| (name.clone(), names.stream(name))).collect();
-        let boot = names.boot(&clock::boot_id()?);
-        let estimate = names.boot_entry(boot).and_then(|boot| boot.estimate);
-        let (durable, durable_out) = policy.doors.keys().map(|door| (*door, watch::channel(0))).fold(
-            (BTreeMap::new(), BTreeMap::new()),
-            |(mut tx, mut rx), (door, (sender, receiver))| {
-                tx.insert(door, sender);
-                rx.insert(door, receiver);
-                (tx, rx)
-            },
-        );
-        let newest = Newest { alarm: ledger.newest(Lane::Alarm), data: ledger.newest(Lane::Data) };
-        let (newest, newest_out) = watch::channel(newest);
-        let ring = ring::usage(&db)?;
-        let journal = &policy.journal;
-        let wear =
-            Wear::new(journal.wear_bytes_per_day, journal.commit_interval, journal.commit_interval_max);
-        let stats = StoreStats {
-            checkpoint_position: checkpoint_pos,
-            set_aside: opened.set_aside.as_ref().map(|aside| aside.path.display().to_string()),
-            ..StoreStats::default()
-        };
-        let (stats_out, stats_in) = watch::channel(stats.clone());
-        let start = Start {
-            streams,
-            stream_names: names.all_streams().map(|(id, name)| (id, name.to_owned())).collect(),
-            boot,
-            estimate,
-            seen: policy.doors.keys().map(|door| (*door, tail.of(*door))).collect(),
-            durable: durable_out,
-            floor,
-            state,
-            series: names.all_series().map(|(id, known)| (id, known.clone())).collect(),
-            boots: names.all_boots().map(|(id, boot)| (id, boot.boot.clone())).collect(),
-            newest: newest_out,
-            stats: stats_in,
-            epoch: opened.epoch,
-            set_aside: opened.set_aside,
-        };
-        let mut store = Store {
-            db,
-            names,
-            ledger,
-            ring,
-            group: Group::default(),
-            tail,
-            next_pos: replay.back().copied().unwrap_or(checkpoint_pos).max(checkpoint_pos) + 1,
-            checkpoint: None,
-            settled: Settled::default(),
-            fresh_series: Vec::new(),
-            clock: None,
-            floor,
-            boot,
-            held: Vec::new(),
-            replay,
-            outgoing: VecDeque::new(),
-            late: VecDeque::new(),
-            durable,
-            newest,
-            wear,
-            wear_noted: (written_bytes(), Instant::now()),
-            stats,
-            stats_out,
-            deadline: None,
-            policy,
-        };
-        store.publish_stats();
-        Ok((store, start))
-    }
-
     /// Serves the channels until `stop`; then commits what it holds and returns. Runs on a thread of its own.
     pub fn run(
         mut self,
@@ -321,13 +134,13 @@ impl Store {
                 }
                 Event::Correction(correction) => self.correct(correction),
                 Event::Room | Event::Idle => {}
-                Event::Deadline => self.commit_or_stall()?,
+                Event::Deadline => self.commit_or_stall(Cause::Deadline)?,
             }
             if self.stats.stalled.is_none() && self.is_ready() {
-                self.commit_or_stall()?;
+                self.commit_or_stall(Cause::Ready)?;
             }
         }
-        self.commit_or_stall()
+        self.commit_or_stall(Cause::Ready)
     }
 
     async fn next_event(&self, channels: &mut Channels, stop: &CancellationToken) -> Event {
@@ -369,6 +182,7 @@ impl Store {
                 if durability == Durability::None {
                     self.acknowledge(message.door, message.ticket);
                 }
+                self.note_arrival(message.door);
                 self.group.push(message, durability);
                 self.want_commit(self.wear.interval());
             }
@@ -381,6 +195,41 @@ impl Store {
         }
     }
 
+    fn note_arrival(&mut self, door: DoorId) {
+        let now = Instant::now();
+        let peer =
+            self.peers.entry(door).or_insert(Peer { window: PeerWindow::default(), last_message: now });
+        peer.last_message = now;
+        peer.window.message(now.duration_since(self.committed_at), self.wear.interval());
+    }
+
+    /// Looks at how many messages each peer had sent by the time of a commit.
+    fn watch_peers(&mut self, cause: Cause) {
+        let now = Instant::now();
+        for (door, waiting) in self.group.waiting() {
+            let Some(peer) = self.peers.get_mut(&door) else { continue };
+            if waiting.durability != Durability::Reading {
+                continue;
+            }
+            if cause == Cause::Ready && peer.window.learnt() == Some(waiting.messages) {
+                peer.window.committed_full();
+            } else if cause == Cause::Deadline {
+                let length = now.duration_since(self.committed_at).min(self.wear.interval());
+                let silence = now.duration_since(peer.last_message);
+                let interval = Interval { messages: waiting.messages, silence, length };
+                if let Some(messages) = peer.window.interval_over(interval) {
+                    warn!(
+                        door = door.0,
+                        messages,
+                        "broker leaves only so many messages unacknowledged; groups are committed as soon as they have \
+                         them, which wears the flash: raise the broker's limit (mosquitto: max_inflight_messages)"
+                    );
+                }
+            }
+        }
+        self.committed_at = now;
+    }
+
     /// Puts the marks of lost sessions at the front of the next group, once the messages before them are written.
     fn mark_forgotten(&mut self) {
         if self.group.messages.is_empty() && !self.held.is_empty() {
@@ -391,6 +240,8 @@ impl Store {
 
     fn is_ready(&self) -> bool {
         let window = |door: DoorId| self.policy.doors.get(&door).map_or(usize::MAX, |setup| setup.window);
+        let learnt = |door: DoorId| self.peers.get(&door).and_then(|peer| peer.window.learnt());
+        let window = |door: DoorId| learnt(door).map_or(window(door), |learnt| window(door).min(2 * learnt));
         let readiness = self.group.readiness(self.policy.journal.commit_readings_max, window);
         readiness != Readiness::Waits || self.late_fills() && !self.group.is_empty()
     }
@@ -414,8 +265,9 @@ impl Store {
         self.deadline = Some(self.deadline.map_or(at, |deadline| deadline.min(at)));
     }
 
-    fn commit_or_stall(&mut self) -> Result<(), StoreError> {
+    fn commit_or_stall(&mut self, cause: Cause) -> Result<(), StoreError> {
         self.deadline = None;
+        self.watch_peers(cause);
         let started = Instant::now();
         let hurry = self.late_fills();
         match self.commit() {
@@ -459,19 +311,6 @@ impl Store {
         }
     }
 
-    fn stall(&mut self, err: &rusqlite::Error) {
-        let attempts = self.stats.stalled.as_ref().map_or(0, |stalled| stalled.attempts) + 1;
-        let advice = stall_advice(err, &self.policy.data_dir);
-        if attempts == 1 {
-            error!(
-                error = %err, advice = %advice,
-                "database cannot be written; nothing is lost, messages are no longer acknowledged until it can"
-            );
-        }
-        self.stats.stalled = Some(Stalled { reason: err.to_string(), advice, attempts });
-        self.publish_stats();
-        self.want_commit(RETRY);
-    }
 
     fn acknowledge(&mut self, door: DoorId, ticket: u64) {
         if let Some(durable) = self.durable.get(&door) {
@@ -512,127 +351,13 @@ impl Store {
             self.want_commit(self.wear.interval());
         }
     }
-
-    fn note_wear(&mut self) {
-        let (bytes, now) = (written_bytes(), Instant::now());
-        let (before, then) = self.wear_noted;
-        if now.duration_since(then) < Duration::from_secs(1) {
-            return;
-        }
-        self.wear_noted = (bytes, now);
-        if let Some(interval) = self.wear.note(bytes - before, now.duration_since(then)) {
-            warn!(
-                interval_ms = interval.as_millis() as u64,
-                written_per_day = self.wear.bytes_per_day() as u64,
-                budget_per_day = self.wear.budget_bytes_per_day(),
-                "wear budget decides the commit interval; acknowledgements take that long, nothing is lost"
-            );
-        }
-    }
-
-    fn publish_stats(&mut self) {
-        let (mut rows, mut bytes, mut dropped) = (0, 0, 0);
-        for (_, account) in self.ledger.accounts() {
-            rows += account.rows;
-            bytes += account.bytes;
-            dropped += account.dropped;
-        }
-        self.stats.outbox_rows = rows;
-        self.stats.outbox_bytes = bytes;
-        self.stats.outbox_dropped = dropped;
-        self.stats.ring_bytes = self.ring.bytes;
-        self.stats.ring_readings = self.ring.readings;
-        self.stats.ring_dropped = self.ring.dropped;
-        self.stats.commit_interval_ms = self.wear.interval().as_millis() as u64;
-        self.stats.written_bytes = written_bytes();
-        self.stats.written_per_day = self.wear.bytes_per_day();
-        self.stats.wear_budget_per_day = self.wear.budget_bytes_per_day();
-        self.stats_out.send_replace(self.stats.clone());
-    }
-
-    fn answer(&mut self, command: Command) -> Result<(), StoreError> {
-        // A requester that has gone away needs no answer: replies may fail.
-        match command {
-            Command::Intern { stream, entry, reply } => {
-                let series_max = self
-                    .policy
-                    .streams
-                    .get(self.names.stream_name(stream))
-                    .map_or(usize::MAX, |s| s.series_max);
-                let outcome = self.names.series(stream, entry, series_max);
-                if let Ok(id) = outcome {
-                    self.fresh_series.push(id);
-                }
-                let _ = reply.send(outcome);
-            }
-            Command::Outputs { lane, after, bytes_max, reply } => {
-                let correction = |boot| self.names.boot_entry(BootId(boot)).and_then(|boot| boot.correction);
-                let rows = table::outputs(&self.db, &self.ledger, lane, after, bytes_max, correction);
-                let _ = reply.send(rows.map_err(|err| self.read_failure(err))?);
-            }
-            Command::Settle { settled, reply } => {
-                self.settled.ids.extend(settled.ids);
-                for (key, floor) in settled.floors {
-                    self.settled.floors.retain(|(known, _)| *known != key);
-                    self.settled.floors.push((key, floor));
-                }
-                self.want_commit(self.wear.interval());
-                let _ = reply.send(());
-            }
-            Command::Subjects { reply } => {
-                let _ = reply.send(self.subjects().map_err(|err| self.read_failure(err))?);
-            }
-            Command::Recall { query, reply } => {
-                let page = self.recall(&query).map_err(|err| self.read_failure(err))?;
-                let _ = reply.send(page);
-            }
-        }
-        Ok(())
-    }
-
-    fn subjects(&self) -> rusqlite::Result<Vec<SubjectState>> {
-        self.ledger
-            .accounts()
-            .map(|(key, account)| {
-                Ok(SubjectState {
-                    key,
-                    stream_name: self.names.stream_name(key.stream).to_owned(),
-                    hub_floor: account.hub_floor,
-                    oldest_seq: if account.rows == 0 { None } else { table::oldest_seq(&self.db, key)? },
-                })
-            })
-            .collect()
-    }
-
-    fn read_failure(&self, err: rusqlite::Error) -> StoreError {
-        if open::is_corruption(&err) {
-            open::mark_suspect(&self.policy.data_dir);
-            return StoreError::Corrupt(err);
-        }
-        StoreError::Read(err)
-    }
 }
 
-fn stall_advice(err: &rusqlite::Error, data_dir: &std::path::Path) -> String {
-    let folder = data_dir.display();
-    match err.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DiskFull) => {
-            format!(
-                "free space on the partition of {folder}, or lower outbox.bytes_max and journal.ring_bytes_max"
-            )
-        }
-        Some(rusqlite::ErrorCode::ReadOnly) => {
-            format!("make {folder} writable again; a file system that turned read-only needs a check")
-        }
-        _ => format!("check the storage under {folder}: the kernel's log says more"),
-    }
-}
+/// What a hot row says: sessions lost before it, and its messages.
+pub(super) type HotRow = (Vec<DoorId>, Vec<Message>);
 
 /// Reads a hot row; the inner result is the row's own fault.
-pub(super) fn read_hot(
-    db: &Connection,
-    pos: u64,
-) -> rusqlite::Result<Result<(Vec<DoorId>, Vec<crate::sample::Message>), hot::HotError>> {
+pub(super) fn read_hot(db: &Connection, pos: u64) -> rusqlite::Result<Result<HotRow, hot::HotError>> {
     let row: Vec<u8> =
         db.prepare_cached("SELECT block FROM hot WHERE pos = ?1")?.query_row([pos], |row| row.get(0))?;
     Ok(hot::decode(&row))
@@ -643,8 +368,4 @@ async fn until(deadline: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
-}
-
-fn written_bytes() -> u64 {
-    vfs::counters().sum().bytes
 }

@@ -1,0 +1,144 @@
+//! Reading what the others start from. The cost does not depend on the backlog: names, one row a subject, the groups since
+//! the last checkpoint.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use rusqlite::{Connection, OptionalExtension};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::journal::seen::Tail;
+use crate::journal::wear::Wear;
+use crate::journal::{Group, ring};
+use crate::outbox::Settled;
+use crate::outbox::table::Ledger;
+use crate::platform::{clock, vfs};
+use crate::sample::{DoorId, Lane, Nanos};
+
+use super::report::written_bytes;
+use super::thread::{Store, read_hot};
+use super::{Names, Newest, Policy, Start, StoreError, StoreStats, open};
+
+/// What is read from the database.
+struct Found {
+    names: Names,
+    ledger: Ledger,
+    ring: ring::Usage,
+    checkpoint: u64,
+    state: Vec<u8>,
+    floor: Option<Nanos>,
+    tail: Tail,
+    replay: VecDeque<u64>,
+}
+
+// === impl Store ===
+
+impl Store {
+    /// Opens the database and reads what the others start from. One that cannot be read is set aside and begun anew.
+    pub fn open(policy: Policy) -> Result<(Store, Start), StoreError> {
+        let bound = (policy.outbox.bytes_max + policy.journal.ring_bytes_max) / 4 * 5 + (64 << 20);
+        vfs::register()?;
+        let (opened, mut found) = open::open(&policy.data_dir, bound, |db| Found::read(db, &policy))?;
+        let streams = policy.streams.keys().map(|name| (name.clone(), found.names.stream(name))).collect();
+        let boot = found.names.boot(&clock::boot_id()?);
+        let newest =
+            Newest { alarm: found.ledger.newest(Lane::Alarm), data: found.ledger.newest(Lane::Data) };
+        let (newest, newest_out) = watch::channel(newest);
+        let stats = StoreStats {
+            checkpoint_position: found.checkpoint,
+            set_aside: opened.set_aside.as_ref().map(|aside| aside.path.display().to_string()),
+            ..StoreStats::default()
+        };
+        let (stats_out, stats_in) = watch::channel(stats.clone());
+        let durable: BTreeMap<DoorId, watch::Sender<u64>> =
+            policy.doors.keys().map(|door| (*door, watch::Sender::new(0))).collect();
+        let names = &found.names;
+        let start = Start {
+            streams,
+            stream_names: names.all_streams().map(|(id, name)| (id, name.to_owned())).collect(),
+            boot,
+            estimate: names.boot_entry(boot).and_then(|boot| boot.estimate),
+            seen: policy.doors.keys().map(|door| (*door, found.tail.of(*door))).collect(),
+            durable: durable.iter().map(|(door, sender)| (*door, sender.subscribe())).collect(),
+            floor: found.floor,
+            state: std::mem::take(&mut found.state),
+            series: names.all_series().map(|(id, known)| (id, known.clone())).collect(),
+            boots: names.all_boots().map(|(id, boot)| (id, boot.boot.clone())).collect(),
+            newest: newest_out,
+            stats: stats_in,
+            epoch: opened.epoch,
+            set_aside: opened.set_aside,
+        };
+        let journal = &policy.journal;
+        let wear =
+            Wear::new(journal.wear_bytes_per_day, journal.commit_interval, journal.commit_interval_max);
+        let mut store = Store {
+            db: opened.db,
+            names: found.names,
+            ledger: found.ledger,
+            ring: found.ring,
+            group: Group::default(),
+            tail: found.tail,
+            next_pos: found.replay.back().copied().unwrap_or(0).max(found.checkpoint) + 1,
+            checkpoint: None,
+            settled: Settled::default(),
+            fresh_series: Vec::new(),
+            clock: None,
+            floor: found.floor,
+            boot,
+            held: Vec::new(),
+            replay: found.replay,
+            outgoing: VecDeque::new(),
+            late: VecDeque::new(),
+            durable,
+            newest,
+            wear,
+            wear_noted: (written_bytes(), Instant::now()),
+            stats,
+            stats_out,
+            deadline: None,
+            peers: BTreeMap::new(),
+            committed_at: Instant::now(),
+            policy,
+        };
+        store.publish_stats();
+        Ok((store, start))
+    }
+}
+
+// === impl Found ===
+
+impl Found {
+    fn read(db: &Connection, policy: &Policy) -> rusqlite::Result<Found> {
+        let (checkpoint, state, seen, floor): (u64, Vec<u8>, Vec<u8>, Option<Nanos>) = db
+            .query_row("SELECT pos, state, seen, wall_ns FROM checkpoint WHERE id = 0", [], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+            })
+            .optional()?
+            .unwrap_or_default();
+        let mut tail = Tail::decode(&seen, checkpoint);
+        let replay: VecDeque<u64> = {
+            let mut statement = db.prepare("SELECT pos FROM hot WHERE pos > ?1 ORDER BY pos")?;
+            let rows = statement.query_map([checkpoint], |row| row.get(0))?;
+            rows.collect::<Result<_, _>>()?
+        };
+        for pos in &replay {
+            let Ok((forgotten, messages)) = read_hot(db, *pos)? else { continue };
+            forgotten.into_iter().for_each(|door| tail.forget(door));
+            for message in &messages {
+                let window = policy.doors.get(&message.door).map_or(0, |door| door.window);
+                tail.record(*pos, message, window);
+            }
+        }
+        Ok(Found {
+            names: Names::load(db)?,
+            ledger: Ledger::load(db)?,
+            ring: ring::usage(db)?,
+            checkpoint,
+            state,
+            floor,
+            tail,
+            replay,
+        })
+    }
+}
