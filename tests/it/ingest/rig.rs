@@ -226,8 +226,9 @@ impl Rig {
         self.view.counters.streams[stream].rejected(reason)
     }
 
-    /// Stops the door as it should be stopped.
+    /// Stops the door as it should be stopped, with nothing left to wait for.
     pub async fn finish(mut self) {
+        self.commit(u64::MAX);
         self.stop.cancel();
         let ended = timeout(WAIT, self.door.join_next()).await.expect("the door stops in time");
         ended.expect("it ran").expect("it did not panic").expect("it ended well");
