@@ -18,11 +18,12 @@
 //! meanwhile, so the broker does not take the gateway for dead. When a connection breaks, messages that were read but not
 //! taken are taken still, because a broker that loses the session would not send them again.
 //!
-//! Limits. Subscriptions made under an earlier configuration stay in the broker's session; their messages are acknowledged
-//! and counted as `unrouted`, until the client identifier is changed or the session deleted. Retained copies are counted and dropped: the broker
-//! sends them again at every SUBSCRIBE. A broker may deliver a message once per matching filter (mosquitto 2 does); filters
-//! covered by another of the same session are therefore not subscribed to, but two that merely overlap (`a/+/c`, `a/b/+`) would
-//! double what both match: see [`topic::overlap`].
+//! Limits. Subscriptions made under an earlier configuration stay in the broker's session; their messages are
+//! acknowledged and counted as `unrouted`, until the client identifier is changed or the session deleted. Retained
+//! copies are counted and dropped: the broker sends them again at every SUBSCRIBE. A broker may deliver a message once per matching filter (MQTT 3.1.1 §3.3.5;
+//! mosquitto with `allow_duplicate_messages`); filters covered by another of the same session are therefore not
+//! subscribed to, but two that merely overlap (`a/+/c`, `a/b/+`) would then double what both match: see
+//! [`topic::overlap`].
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -53,8 +54,9 @@ use crate::store::{DoorStart, Handle, Inbound, StoreGone};
 /// Pause after a refusal: somebody has to change something first.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 
-/// A connection that lasted this long was a good one: the next attempt comes soon again.
-const STEADY: Duration = Duration::from_secs(10);
+/// A connection that lasted this long was a good one: the next attempt comes soon again. A broker that throws the door out
+/// once it has subscribed does so within a second.
+const STEADY: Duration = Duration::from_secs(5);
 
 /// How often a sift is logged: a sensor that sends what cannot be read goes on doing so.
 const SIFT_TELL_EVERY: Duration = Duration::from_secs(60);
@@ -87,6 +89,8 @@ pub struct BrokerDoor {
     counters: Arc<Counters>,
     state: Announcer,
     sift_told: Option<Instant>,
+    /// Whether the present session has brought a message that was new.
+    has_taken: bool,
     stop: CancellationToken,
 }
 
@@ -124,15 +128,17 @@ impl BrokerDoor {
         let ours = streams.iter().map(|(_, stream)| stream).filter(|stream| is_ours(stream));
         let wanted = ours.flat_map(|stream| stream.topics.iter().map(|topic| (topic.as_str(), stream.qos)));
         let client_id = format!("{}-{}", config.client_id, session_suffix(door));
-        let mut options = Link::options(&client_id, &config.host, config.port, config.packet_bytes_max);
+        // An IPv6 address, with or without the brackets it has in a URL.
+        let host = config.host.trim_start_matches('[').trim_end_matches(']');
+        let mut options = Link::options(&client_id, host, config.port, config.packet_bytes_max);
         options.set_keep_alive(config.keep_alive);
-        let (state, watched) = Announcer::new(door, &config.host, config.port);
+        let (state, watched) = Announcer::new(door, host, config.port);
         let counters = intake.counters();
         let view =
             DoorView { door, state: watched, counters: Arc::clone(&counters), specimens: intake.specimens() };
         let door = BrokerDoor {
             door,
-            host: config.host.clone(),
+            host: host.to_owned(),
             port: config.port,
             login: config.username.clone().map(|name| (name, config.password_file.clone())),
             filters: topic::subscriptions(wanted),
@@ -145,6 +151,7 @@ impl BrokerDoor {
             counters,
             state,
             sift_told: None,
+            has_taken: false,
             stop: CancellationToken::new(),
         };
         Ok((door, view))
@@ -173,6 +180,8 @@ impl BrokerDoor {
                 }
                 End::Unreadable(reason) => match self.sift(&reason).await {
                     Ok(()) => Duration::ZERO,
+                    // At QoS 0 the packet is gone for good; what came before it shows that this is no endless loop.
+                    Err(_) if self.has_taken => Duration::ZERO,
                     Err(state) => {
                         self.state.enter(state);
                         pace.next()
@@ -202,6 +211,7 @@ impl BrokerDoor {
             Ok(session_present) => session_present,
             Err(error) => return Ok(End::In(state::after_refusal(*error))),
         };
+        self.has_taken = false;
         add(&self.counters.connects, 1);
         self.state.enter(DoorState::Connected { session_present });
         if !session_present {
@@ -304,6 +314,7 @@ impl BrokerDoor {
             }
             self.seen.enter(identity, ticket, durable);
         }
+        self.has_taken = true;
         self.intake.count(topic, payload, arrival);
         self.ticket = ticket;
         // Owed only once it is passed on: a ticket that never reached the journal would never become durable.

@@ -352,3 +352,6 @@ impl Stream {
         self.labels.iter().filter_map(render).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

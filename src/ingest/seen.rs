@@ -15,10 +15,11 @@
 //! Bound: the last `window` messages (as many as the peer may leave unacknowledged), and whatever is pending. Forgetting
 //! matters as much as remembering: a packet identifier is used again after a full turn of the peer's counter, and with
 //! arrival stamps two messages of equal values have equal digests. An entry that outlived the turn would take a new
-//! message for the copy of an old one. With mosquitto's counter of 65,535 this cannot happen while
-//! `inflight_max` is at most 32,767. A broker that hands out the lowest free identifier leaves one case open: a message
-//! lost on the wire with the connection, which has the identifier, the series and the values of one acknowledged within
-//! the last window, and no time of its own. Sensors that send a time are safe with every broker.
+//! message for the copy of an old one. With a counter that runs through all 65,535, as mosquitto's does, this cannot
+//! happen while `inflight_max` is smaller: the peer repeats in order, so that an entry has left before its identifier comes
+//! again. A broker that hands out the lowest free identifier leaves one case open: a message lost on the wire with its
+//! connection, which has the identifier, the series and the values of one acknowledged within the last window, and no
+//! time of its own. Sensors that send a time are safe with every broker.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -186,7 +187,7 @@ mod tests {
         assert!(seen.order.len() <= 10 + PKIDS + 1);
     }
 
-    /// A broker with a window, a counter of packet identifiers, and a connection that loses what is under way; and a door
+    /// A broker with a window, the shortest counter of packet identifiers that is safe, and a connection that loses what is under way; and a door
     /// with a journal, which may crash. Every message has the same content, the hardest case.
     #[derive(Debug)]
     struct World {
@@ -218,7 +219,7 @@ mod tests {
         fn new(window: usize, messages: u32) -> World {
             World {
                 window,
-                pkids: (2 * window + 2) as u16,
+                pkids: (window + 1) as u16,
                 unsent: (0..messages).collect(),
                 next_pkid: 1,
                 inflight: VecDeque::new(),

@@ -78,7 +78,9 @@ async fn bad_payloads_are_counted_and_do_no_harm() {
     timed.time = TimeSource::Field { field: "t".into(), format: TimeFormat::Seconds };
     let mut cbor = stream("cbor", &["c"]);
     cbor.decode = Decode::Cbor(Fields::default());
-    let mut rig = Rig::start(&broker(mosquitto.port), vec![stream("json", &["j", "j/#"]), timed, cbor]);
+    let mut levels = stream("levels", &["l"]);
+    levels.series = "{topic.3}".into();
+    let mut rig = Rig::start(&broker(mosquitto.port), vec![stream("json", &["j"]), timed, cbor, levels]);
     rig.ready().await;
     let big = vec![b' '; 65 * 1024];
     let deep = "[".repeat(17) + "1" + &"]".repeat(17);
@@ -95,7 +97,7 @@ async fn bad_payloads_are_counted_and_do_no_harm() {
         ("j", b"{\"a\":\"text\"}".to_vec(), 0, Reason::Text),
         ("j", b"{}".to_vec(), 0, Reason::Empty),
         ("j", Vec::new(), 0, Reason::Empty),
-        ("j/\u{7}", b"1".to_vec(), 0, Reason::SeriesName),
+        ("l", b"1".to_vec(), 3, Reason::SeriesName),
         ("t", b"{\"a\":1}".to_vec(), 1, Reason::TimeMissing),
         ("t", b"{\"a\":1,\"t\":-5}".to_vec(), 1, Reason::TimeOutOfRange),
         ("t", b"{\"a\":1,\"t\":1e30}".to_vec(), 1, Reason::TimeOutOfRange),
@@ -105,10 +107,6 @@ async fn bad_payloads_are_counted_and_do_no_harm() {
     ];
     let mut sensor = Publisher::connect(mosquitto.port).await;
     for (n, (topic, payload, at, reason)) in bad.into_iter().enumerate() {
-        // Mosquitto itself refuses control characters in topics; the good message then tells nothing.
-        if topic.contains('\u{7}') {
-            continue;
-        }
         let before = rig.rejected(at, reason);
         sensor.publish([(topic, payload)]).await;
         sensor.count("j", [n as i64]).await;
@@ -121,7 +119,7 @@ async fn bad_payloads_are_counted_and_do_no_harm() {
     }
     assert_eq!(connects(&rig), 1, "nothing of this costs the connection");
     rig.commit(1_000);
-    acknowledged(&rig, 34).await;
+    acknowledged(&rig, 36).await;
     rig.finish().await;
 }
 
@@ -182,8 +180,8 @@ async fn retained_copies_are_not_readings() {
 #[tokio::test]
 async fn a_topic_belongs_to_the_first_stream_whatever_its_class() {
     // Goal: overlapping filters, within a session and between two, do not double a reading. Method: two doors of one
-    // configuration; mosquitto delivers a copy per matching filter.
-    let mosquitto = Mosquitto::start("").await;
+    // configuration, at a broker that delivers a copy per matching filter.
+    let mosquitto = Mosquitto::start("allow_duplicate_messages true\n").await;
     let mut window = stream("window", &["plant/#"]);
     window.durability = Durability::Window;
     let streams = vec![stream("exact", &["plant/a", "plant/+"]), window];
@@ -217,7 +215,7 @@ async fn nothing_is_acknowledged_before_it_is_durable_and_then_in_order() {
     let pkids: Vec<u16> = messages.iter().map(|message| message.pkid).collect();
     // A ping makes the round: had an acknowledgement been written, it would have come before it.
     rig.counted("pings", 1, |_| proxy.count(|packet| matches!(packet, Packet::PingReq)) as u64).await;
-    assert_eq!(proxy.take_acks(), []);
+    assert!(proxy.take_acks().is_empty());
     rig.commit(4);
     acknowledged(&rig, 4).await;
     rig.commit(10);
@@ -277,14 +275,14 @@ async fn a_cut_connection_loses_nothing_and_doubles_nothing() {
     rig.ready().await;
     let mut sensor = Publisher::connect(mosquitto.port).await;
     let mut passed = Vec::new();
-    for round in 0..6i64 {
+    for round in 0..3i64 {
         let first = round * 50;
         sensor.count("n", first..first + 30).await;
         // Some are passed on and durable, some only passed on, some still on their way.
         let some = rig.messages(15).await;
         rig.commit(some[9].ticket);
         passed.extend(some);
-        if round % 2 == 1 {
+        if round > 0 {
             proxy.set(Mode::Deaf);
             rig.commit(passed.last().map_or(0, |message| message.ticket));
         }
@@ -296,11 +294,11 @@ async fn a_cut_connection_loses_nothing_and_doubles_nothing() {
         rig.counted("connects", before + 1, |view| view.counters.connects.load(Relaxed)).await;
         passed.extend(rig.messages(35).await);
     }
-    assert_eq!(numbers(&passed), (0..300).collect::<Vec<_>>());
+    assert_eq!(numbers(&passed), (0..150).collect::<Vec<_>>());
     assert!(redelivered(&rig) > 0, "some came twice");
-    rig.commit(300);
-    sensor.count("n", [300]).await;
-    assert_eq!(numbers(&rig.messages(1).await), [300], "and none comes behind");
+    rig.commit(150);
+    sensor.count("n", [150]).await;
+    assert_eq!(numbers(&rig.messages(1).await), [150], "and none comes behind");
     rig.finish().await;
 }
 
@@ -535,6 +533,29 @@ async fn a_topic_that_is_not_utf_8_is_got_out_of_the_way() {
     visit.expect_ack(1).await;
     visit.expect_ack(3).await;
     assert_eq!(rig.view.counters.unrouted.rejected(Reason::InvalidTopic), 1);
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn a_large_packet_at_qos_0_costs_a_connection_and_no_more() {
+    // Goal: nothing is repeated and nothing found, and the door is back at once. Method: a scripted broker sends the
+    // beginning of two megabytes.
+    let script = Script::start().await;
+    let mut rig = Rig::start(&broker(script.port), vec![stream("s", &["#"])]);
+    let mut visit = script.welcome(true).await;
+    visit.send(publish("n", 1, false, "1")).await;
+    visit.send_bytes(&[0x30, 0x80, 0x80, 0x80, 0x01, 0, 1, b'n', b'x']).await;
+    assert_eq!(numbers(&rig.messages(1).await), [1]);
+    let mut sift = script.accept(ConnectReturnCode::Success, true).await;
+    sift.send(publish("n", 1, true, "1")).await;
+    assert_eq!(sift.next().await, Some(Packet::Disconnect));
+    let mut visit = script.welcome(true).await;
+    visit.send(publish("n", 1, true, "1")).await;
+    visit.send(publish("n", 2, false, "2")).await;
+    assert_eq!(numbers(&rig.messages(1).await), [2]);
+    rig.commit(2);
+    visit.expect_ack(1).await;
+    visit.expect_ack(2).await;
     rig.finish().await;
 }
 

@@ -3,6 +3,8 @@
 
 mod config_files;
 mod crash;
+mod ingest;
+mod peers;
 mod power;
 mod power_rig;
 mod replay;

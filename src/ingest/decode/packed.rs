@@ -19,7 +19,7 @@ pub(super) fn unpack(
             fill(payload, packed, samples_max, last, batch, |b| Raw::Int(i16::from_le_bytes(b).into()))
         }
         PackedType::I32 => {
-            fill(payload, packed, samples_max, last, batch, |b| Raw::Int(i32::from_le_bytes(b).into()))
+            fill(payload, packed, samples_max, last, batch, |b| Raw::Int(i32::from_le_bytes(b)))
         }
         PackedType::F32 => {
             fill(payload, packed, samples_max, last, batch, |b| Raw::Float(f32::from_le_bytes(b).into()))

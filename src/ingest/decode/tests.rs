@@ -539,8 +539,9 @@ proptest! {
         let refused = found(&json_plain(), &text).1.contains(&("malformed", 1));
         let deep = found(&json_plain(), &text).1.contains(&("too_deep", 1));
         // An escape of half a surrogate pair is let through by IgnoredAny, which reads no text.
-        prop_assume!(!text.contains("\\u") && !deep && !text.is_empty());
-        prop_assert_eq!(accepted, !refused, "{:?}", text);
+        if !text.contains("\\u") && !deep && !text.is_empty() {
+            prop_assert_eq!(accepted, !refused, "{:?}", text);
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use frond::config::{self, Caps, Decode, Fields, FullPolicy, Reduce, TimeSource};
 use frond::ingest::broker::{BrokerDoor, DoorError};
 use frond::ingest::state::{DoorState, DoorView};
 use frond::ingest::{Reason, door_id};
-use frond::platform::clock::WallClock;
+use frond::platform::clock::{Beginning, ClockKeeper, WallClock};
 use frond::sample::{Durability, Identity, Lane, Message, SeriesId, StreamId, Value};
 use frond::store::{Command, DoorStart, Handle, Inbound, Newest, SeriesDenied};
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, NetworkOptions, Packet, QoS};
@@ -52,6 +52,8 @@ pub fn stream(name: &str, topics: &[&str]) -> config::Stream {
         durability: Durability::Reading,
         lane: Lane::Data,
         full: FullPolicy::DropOldest,
+        expect_readings_per_second: None,
+        expect_series: None,
         caps: Caps {
             payload_bytes_max: 64 * 1024,
             depth_max: 16,
@@ -60,6 +62,13 @@ pub fn stream(name: &str, topics: &[&str]) -> config::Stream {
             outbox_bytes_max: None,
         },
     }
+}
+
+/// A clock that is trusted at once.
+fn clock() -> WallClock {
+    let trust = config::Clock { trust: config::Trust::Always, synchronized_file: "/nowhere".into() };
+    let beginning = Beginning { boot: frond::sample::BootId(1), newest: None, estimate: None };
+    ClockKeeper::new(&trust, beginning).1
 }
 
 /// Streams with the numbers the store would give them.
@@ -144,7 +153,7 @@ impl Rig {
         let (durable, watched) = watch::channel(0);
         let start = DoorStart { door: door_id(durability), seen, durable: watched };
         let (door, view) =
-            BrokerDoor::new(config, &numbered(streams), series.handle.clone(), sender, start, WallClock)
+            BrokerDoor::new(config, &numbered(streams), series.handle.clone(), sender, start, clock())
                 .expect("a valid configuration");
         let stop = CancellationToken::new();
         let mut running = JoinSet::new();
@@ -226,8 +235,9 @@ impl Rig {
         self.view.counters.streams[stream].rejected(reason)
     }
 
-    /// Stops the door as it should be stopped.
+    /// Stops the door as it should be stopped, with nothing left to wait for.
     pub async fn finish(mut self) {
+        self.commit(u64::MAX);
         self.stop.cancel();
         let ended = timeout(WAIT, self.door.join_next()).await.expect("the door stops in time");
         ended.expect("it ran").expect("it did not panic").expect("it ended well");
