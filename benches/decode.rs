@@ -132,6 +132,8 @@ fn message(payload: &[u8]) {
         durability: Durability::Reading,
         lane: Lane::Data,
         full: FullPolicy::DropOldest,
+        expect_readings_per_second: None,
+        expect_series: None,
         caps: Caps {
             payload_bytes_max: 1 << 18,
             depth_max: 16,

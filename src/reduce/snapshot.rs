@@ -160,13 +160,15 @@ fn take_series(
 
 fn put_windows(out: &mut Vec<u8>, series: &[Series], windows: &[&Window], grid: &Grid) {
     let open: Vec<usize> = series.iter().map(|series| series.open.len()).collect();
-    let column = |field: &dyn Fn(&Window) -> i64| windows.iter().map(|window| field(window)).collect::<Vec<i64>>();
+    let column =
+        |field: &dyn Fn(&Window) -> i64| windows.iter().map(|window| field(window)).collect::<Vec<i64>>();
     put_grouped(out, &open, &column(&|window| window.index));
     put_grouped(out, &open, &column(&|window| i64::from(window.count)));
     put_ints(out, &column(&|window| window.first_time.wrapping_sub(grid.span(window.index).0)));
     put_times(out, windows);
     put_ints(out, &column(&|window| window.last_time.wrapping_sub(last_known(window))));
-    let together = |window: &&Window| [window.min, window.first, window.spread.origin, window.last, window.max];
+    let together =
+        |window: &&Window| [window.min, window.first, window.spread.origin, window.last, window.max];
     let fivefold: Vec<usize> = open.iter().map(|open| open * TOGETHER).collect();
     put_values(out, &fivefold, windows.iter().map(together).collect::<Vec<_>>().as_flattened());
 
@@ -174,7 +176,11 @@ fn put_windows(out: &mut Vec<u8>, series: &[Series], windows: &[&Window], grid: 
     put_ints(out, &column(&|window| (window.sum.ints >> 64) as i64));
     put_ints(out, &column(&|window| i64::from(window.sum.has_floats)));
     let floats: Vec<&Sum> = windows.iter().map(|window| &window.sum).filter(|sum| sum.has_floats).collect();
-    put_values(out, &vec![1; floats.len()], &floats.iter().map(|sum| Value::Float(sum.floats)).collect::<Vec<_>>());
+    put_values(
+        out,
+        &vec![1; floats.len()],
+        &floats.iter().map(|sum| Value::Float(sum.floats)).collect::<Vec<_>>(),
+    );
     put_short_floats(out, &floats.iter().map(|sum| sum.lost).collect::<Vec<_>>());
     let several = windows.iter().filter(|window| window.count > 1);
     put_floats(out, &several.map(|window| window.spread.squares).collect::<Vec<_>>());

@@ -79,7 +79,8 @@ fn an_idle_series_closes_after_length_and_lateness_of_monotonic_time() {
 fn a_late_reading_is_in_no_window_and_in_the_next_rows_count() {
     // Late by a window; the row after it says so, the one after that does not.
     let mut reducer = reducer();
-    let rows = rows_of(&mut reducer, [at(0.0, 1.0), at(70.0, 1.0), at(10.0, 99.0), at(140.0, 1.0), at(200.0, 1.0)]);
+    let rows =
+        rows_of(&mut reducer, [at(0.0, 1.0), at(70.0, 1.0), at(10.0, 99.0), at(140.0, 1.0), at(200.0, 1.0)]);
     assert_eq!(rows.iter().map(|row| (row.count, row.late)).collect::<Vec<_>>(), [(1, 0), (1, 1), (1, 0)]);
     assert_eq!(reducer.counters(), Counters { late: 1, ..Counters::default() });
 }
@@ -199,10 +200,15 @@ fn the_extremes_do_not_overflow() {
     for length in [1, LENGTH, Nanos::MAX] {
         for lateness in [0, LATENESS, Nanos::MAX] {
             let mut reducer = Reducer::new(length, lateness);
-            let values = [Value::Int(i64::MIN), Value::Int(i64::MAX), Value::Float(f64::MAX), Value::Float(f64::MIN)];
+            let values =
+                [Value::Int(i64::MIN), Value::Int(i64::MAX), Value::Float(f64::MAX), Value::Float(f64::MIN)];
             for value in values {
                 for time in [0, Nanos::MIN, Nanos::MAX, -1, Nanos::MIN + 1, Nanos::MAX - 1] {
-                    reducer.push(Timeline::Sensor, Reading { series: SeriesId(u32::MAX), time, value }, Nanos::MAX);
+                    reducer.push(
+                        Timeline::Sensor,
+                        Reading { series: SeriesId(u32::MAX), time, value },
+                        Nanos::MAX,
+                    );
                     reducer.push(Timeline::Arrival, Reading { series: SeriesId(0), time, value }, Nanos::MIN);
                 }
             }

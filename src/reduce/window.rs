@@ -80,6 +80,13 @@ fn order_mixed(int: i64, float: f64) -> Ordering {
     Ordering::Less
 }
 
+/// Kept apart: inlined, this slow conversion would be computed for every reading and thrown away.
+#[cold]
+#[inline(never)]
+fn wide_as_f64(int: i128) -> f64 {
+    int as f64
+}
+
 // === impl Window ===
 
 impl Window {
@@ -137,21 +144,28 @@ impl Window {
     pub(super) fn take(&mut self, reading: &Reading) {
         let value = reading.value;
         self.count = self.count.saturating_add(1);
+        match (value, self.min, self.max) {
+            // Strictly between two floats: nothing to decide, and no signed zero to tell apart.
+            (Value::Float(value), Value::Float(min), Value::Float(max)) if value > min && value < max => {}
+            _ => self.widen(value),
+        }
+        // Of equal times, the first taken is the first and the last taken is the last.
+        if reading.time >= self.last_time {
+            (self.last_time, self.last) = (reading.time, value);
+        } else if reading.time < self.first_time {
+            (self.first_time, self.first) = (reading.time, value);
+        }
+        self.sum.add(value);
+        self.spread.add(value, self.count, &self.sum);
+    }
+
+    fn widen(&mut self, value: Value) {
         if order(value, self.min) == Ordering::Less {
             self.min = value;
         }
         if order(value, self.max) == Ordering::Greater {
             self.max = value;
         }
-        // Of equal times, the first taken is the first and the last taken is the last.
-        if reading.time < self.first_time {
-            (self.first_time, self.first) = (reading.time, value);
-        }
-        if reading.time >= self.last_time {
-            (self.last_time, self.last) = (reading.time, value);
-        }
-        self.sum.add(value);
-        self.spread.add(value, self.count, &self.sum);
     }
 
     /// The row, but for what the series knows: late readings, duplicates, gap.
@@ -190,22 +204,27 @@ impl Sum {
                     (float - sum) + self.floats
                 };
                 let lost = self.lost + lost;
-                self.floats = sum + lost;
-                self.lost = (sum - self.floats) + lost;
+                let total = sum + lost;
+                // Beyond the largest float there is nothing to compensate: the sum stays there.
+                (self.floats, self.lost) = if total.is_finite() {
+                    (total, (sum - total) + lost)
+                } else {
+                    (f64::MAX.copysign(sum), 0.0)
+                };
             }
         }
     }
 
     /// The sum of the distances from `origin` of all `count` values.
     #[inline]
-    fn from_origin(&self, origin: Value, count: u32) -> f64 {
+    fn distances_from(&self, origin: Value, count: u32) -> f64 {
         match origin {
             Value::Int(origin) if !self.has_floats => {
                 let distance = self.ints - i128::from(origin) * i128::from(count);
-                i64::try_from(distance).map_or(distance as f64, |distance| distance as f64)
+                i64::try_from(distance).map_or_else(|_| wide_as_f64(distance), |distance| distance as f64)
             }
             origin => {
-                let ints = if self.ints == 0 { 0.0 } else { self.ints as f64 };
+                let ints = if self.ints == 0 { 0.0 } else { wide_as_f64(self.ints) };
                 (self.floats - origin.as_f64() * f64::from(count)) + ints + self.lost
             }
         }
@@ -215,9 +234,6 @@ impl Sum {
     fn value(&self) -> Value {
         if !self.has_floats {
             return i64::try_from(self.ints).map_or(Value::Float(self.ints as f64), Value::Int);
-        }
-        if self.floats.is_infinite() {
-            return Value::Float(f64::MAX.copysign(self.floats));
         }
         Value::Float((self.ints as f64 + self.floats + self.lost).clamp(f64::MIN, f64::MAX))
     }
@@ -235,7 +251,7 @@ impl Spread {
             },
             (value, origin) => value.as_f64() - origin.as_f64(),
         };
-        let apart = f64::from(count) * distance - sum.from_origin(self.origin, count);
+        let apart = f64::from(count) * distance - sum.distances_from(self.origin, count);
         self.squares += apart * apart / (f64::from(count) * f64::from(count - 1));
     }
 

@@ -27,6 +27,8 @@ fn stream(name: &str, topics: &[&str]) -> config::Stream {
         durability: Durability::Reading,
         lane: Lane::Data,
         full: FullPolicy::DropOldest,
+        expect_readings_per_second: None,
+        expect_series: None,
         caps: Caps {
             payload_bytes_max: 1 << 20,
             depth_max: 8,

@@ -75,7 +75,8 @@ impl Model {
             (series.timeline, series.newest, series.shut, series.previous) = (timeline, time, vec![], None);
         }
         let index = time.div_euclid(self.length);
-        let passed = |newest: i128, index: i128, model: &Model| newest >= (index + 1) * model.length + model.lateness;
+        let passed =
+            |newest: i128, index: i128, model: &Model| newest >= (index + 1) * model.length + model.lateness;
         let series = &self.series[at];
         if passed(series.newest, index, self) || series.shut.iter().any(|&shut| shut >= index) {
             self.series[at].late += 1;
@@ -101,7 +102,8 @@ impl Model {
         indices.sort_unstable();
         indices.dedup();
         for index in indices {
-            let (mut own, rest) = std::mem::take(&mut series.kept).into_iter().partition(|r| window(r) == index);
+            let (mut own, rest) =
+                std::mem::take(&mut series.kept).into_iter().partition(|r| window(r) == index);
             series.kept = rest;
             series.shut.push(index);
             let gap = series.previous.map_or(0, |previous| (index - previous - 1) as u32);
@@ -120,8 +122,10 @@ fn naive_row(own: &mut [Reading], start: i128) -> WindowRow {
     let (first, last) = (values[0], values[values.len() - 1]);
     values.sort_by(|a, b| order(*a, *b));
     let count = values.len() as f64;
-    let ints: i128 = values.iter().map(|value| if let Value::Int(int) = value { i128::from(*int) } else { 0 }).sum();
-    let floats: Vec<f64> = values.iter().filter_map(|value| if let Value::Float(f) = value { Some(*f) } else { None }).collect();
+    let ints: i128 =
+        values.iter().map(|value| if let Value::Int(int) = value { i128::from(*int) } else { 0 }).sum();
+    let floats: Vec<f64> =
+        values.iter().filter_map(|value| if let Value::Float(f) = value { Some(*f) } else { None }).collect();
     let sum = if floats.is_empty() {
         Value::Int(i64::try_from(ints).unwrap())
     } else {
@@ -317,4 +321,3 @@ proptest! {
         }
     }
 }
-
