@@ -49,7 +49,7 @@ pub struct Flown {
 pub enum Turn {
     /// The first time in this process.
     First,
-    /// Again: its acknowledgement may be that of an earlier copy.
+    /// Again, or the link was away in between: the acknowledgement may be that of an earlier copy, or have waited.
     Again,
 }
 
@@ -120,6 +120,11 @@ impl Flight {
             ack_timeout
         };
         Some(oldest.sending.at + patience)
+    }
+
+    /// The link was away: how long answers take says nothing any more.
+    pub fn stale(&mut self) {
+        self.rows.values_mut().for_each(|flown| flown.turn = Turn::Again);
     }
 
     /// Whether any row of this class is in flight.

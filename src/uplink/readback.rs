@@ -1,7 +1,7 @@
 //! Asks the hub which of our rows it holds.
 //!
 //! For every subject in question a consumer without acknowledgements, headers only, reads the subject's messages above a
-//! floor and reports their sequences. Where there is no floor, the subject's last message tells first whether there is
+//! floor and reports their sequences, after everything sent before has certainly been dealt with. Where there is no floor, the subject's last message tells first whether there is
 //! anything of our epoch at all. Nothing is kept here; a read-back that is cut short is simply made again. Consumers
 //! vanish by themselves at the hub, [`CONSUMER_LIFE`] after they were last used.
 
@@ -87,8 +87,10 @@ pub(super) async fn read_back(
 ) -> Result<Vec<(u64, ReadBack)>, ApiError> {
     let streams = streams_of(&api, &all_subjects, &questions).await?;
     let mut infos: HashMap<String, StreamInfo> = HashMap::new();
-    for stream in streams.iter().flatten() {
+    for (stream, question) in streams.iter().zip(&questions) {
+        let Some(stream) = stream else { continue };
         if !infos.contains_key(stream) {
+            api.wait_behind_rows(&question.subject).await?;
             infos.insert(stream.clone(), api.stream_info(stream, &all_subjects).await?);
         }
     }

@@ -1,2 +1,6 @@
-//! it
+//! Integration tests against real brokers and servers, in one binary so that it is linked once.
 
+mod gateway;
+mod nats;
+mod store;
+mod uplink;
