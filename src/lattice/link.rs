@@ -212,7 +212,9 @@ impl Link {
                 self.enter(LinkState::Connecting);
             }
             Event::Closed | Event::ClientError(ClientError::MaxReconnects) => return Life::Over,
-            Event::ServerError(ServerError::Other(text)) if text.to_lowercase().contains("permissions violation") => {
+            Event::ServerError(ServerError::Other(text))
+                if text.to_lowercase().contains("permissions violation") =>
+            {
                 session.denied = Some((Instant::now(), text.clone()));
                 let trouble = Trouble::Denied(text);
                 warn!(what = %trouble, todo = %trouble.advice(), "the server denies a subject");
@@ -234,7 +236,8 @@ impl Link {
         if session.answered.is_some_and(|answered| answered >= probe.asked) {
             return;
         }
-        let trouble = if self.is_leaf() { session.explain(trouble, before) } else { session.explain_silence(trouble) };
+        let trouble =
+            if self.is_leaf() { session.explain(trouble, before) } else { session.explain_silence(trouble) };
         let next = self.state.borrow().probed(Some(trouble), Instant::now());
         session.next_probe = session.next_probe.min(Instant::now() + PROBE_INTERVAL);
         self.enter(next);
@@ -311,7 +314,9 @@ impl Session {
     fn explain(&self, trouble: Trouble, leaf_before: Option<LeafFact>) -> Trouble {
         match (&trouble, leaf_before) {
             (Trouble::NoJetStream { .. } | Trouble::WrongDomain { .. }, None) => Trouble::Unprobed,
-            (Trouble::NoJetStream { .. } | Trouble::WrongDomain { .. }, Some(LeafFact::Down)) => Trouble::LeafDown,
+            (Trouble::NoJetStream { .. } | Trouble::WrongDomain { .. }, Some(LeafFact::Down)) => {
+                Trouble::LeafDown
+            }
             _ => self.explain_silence(trouble),
         }
     }
@@ -319,7 +324,9 @@ impl Session {
     /// Silence has a better explanation when the server has just said that it denies a subject.
     fn explain_silence(&self, trouble: Trouble) -> Trouble {
         match (&trouble, &self.denied) {
-            (Trouble::Silent, Some((at, text))) if at.elapsed() < DENIAL_FRESH => Trouble::Denied(text.clone()),
+            (Trouble::Silent, Some((at, text))) if at.elapsed() < DENIAL_FRESH => {
+                Trouble::Denied(text.clone())
+            }
             _ => trouble,
         }
     }

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::feed::{Feeds, Fetch};
-use super::floors::{Floors, ReadBack, Standing};
 use super::flight::Flight;
+use super::floors::{Floors, ReadBack, Standing};
 use super::lanes::{Class, Lanes};
 use super::mode::{Facts, Lag, LinkFact, Mode};
 use super::readback::{Question, read_back};
@@ -199,7 +199,9 @@ impl Drain {
         let inbox = client.new_inbox();
         match client.subscribe(format!("{inbox}.*")).await {
             Ok(acks) => self.session = Some(Session { client, inbox, acks, began: Instant::now() }),
-            Err(error) => debug!(%error, "no subscription for acknowledgements; waiting for a new connection"),
+            Err(error) => {
+                debug!(%error, "no subscription for acknowledgements; waiting for a new connection")
+            }
         }
         self.link.state.mark_changed();
     }
@@ -296,7 +298,9 @@ impl Drain {
         if self.names.len() == known {
             self.name_again_at = Instant::now() + NAMING_PAUSE;
         }
-        if self.doubt == Doubt::None && self.names.keys().any(|key| self.floors.standing(*key) == Standing::Unread) {
+        if self.doubt == Doubt::None
+            && self.names.keys().any(|key| self.floors.standing(*key) == Standing::Unread)
+        {
             self.ask_at(Instant::now());
         }
     }
@@ -313,7 +317,11 @@ impl Drain {
         if self.up.is_some() && self.doubt == Doubt::None && due.is_some_and(|due| due <= now) {
             self.status.doubts += 1;
             let waiting = self.flight.oldest_at().map(|at| now.duration_since(at));
-            warn!(?waiting, rows = self.flight.len(), "acknowledgements are missing; asking the hub what it holds");
+            warn!(
+                ?waiting,
+                rows = self.flight.len(),
+                "acknowledgements are missing; asking the hub what it holds"
+            );
             self.link.doubt();
             // Whatever was sent last gets its time too: sending has stopped, so it will not be long.
             self.ask_at(now + RIPE_AFTER);
@@ -351,7 +359,9 @@ impl Drain {
         let api = self.link.api(session.client.clone());
         let all = format!("{}.{}.>", self.settings.prefix, self.settings.gateway);
         let epoch = self.store.epoch;
-        self.jobs.push(read_back(api, all, epoch, questions).map(move |result| Done::ReadBack(time, result)).boxed());
+        self.jobs.push(
+            read_back(api, all, epoch, questions).map(move |result| Done::ReadBack(time, result)).boxed(),
+        );
     }
 
     fn take_read_back(&mut self, time: u64, result: Result<Vec<(u64, ReadBack)>, ApiError>) {
@@ -411,9 +421,8 @@ impl Drain {
             for class in Class::ALL {
                 if let Some(fetch) = self.feeds.want(class, newest) {
                     let store = self.store.clone();
-                    let rows = async move {
-                        store.outputs(fetch.lane, fetch.after, super::feed::FETCH_BYTES).await
-                    };
+                    let rows =
+                        async move { store.outputs(fetch.lane, fetch.after, super::feed::FETCH_BYTES).await };
                     self.jobs.push(rows.map(move |rows| Done::Page(fetch, rows)).boxed());
                 }
             }
@@ -462,7 +471,8 @@ impl Drain {
             link: if self.up.is_some() { LinkFact::Up } else { LinkFact::Down },
             doubt: self.doubt != Doubt::None,
             refused: !self.holds.is_empty(),
-            backlog: !self.feeds.is_exhausted(Class::Backlog, newest) || self.flight.has_class(Class::Backlog),
+            backlog: !self.feeds.is_exhausted(Class::Backlog, newest)
+                || self.flight.has_class(Class::Backlog),
             latency: waiting.max(waiting.and(self.window.latency())),
         };
         let mode = Mode::of(facts, &mut self.lag, now);

@@ -68,7 +68,8 @@ pub struct Flight {
 impl Flight {
     /// Whether a row of `subject` may join.
     pub fn has_room(&self, subject: SubjectKey) -> bool {
-        self.rows.len() < ROWS_MAX && self.by_subject.get(&subject).is_none_or(|&rows| rows < SUBJECT_ROWS_MAX)
+        self.rows.len() < ROWS_MAX
+            && self.by_subject.get(&subject).is_none_or(|&rows| rows < SUBJECT_ROWS_MAX)
     }
 
     /// Books a row that was sent.

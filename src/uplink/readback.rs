@@ -165,8 +165,7 @@ async fn read(api: &Api, stream: &str, subject: &str, epoch: u32, start: Start) 
     if pending == 0 {
         return Ok(found);
     }
-    let mut messages =
-        api.client().subscribe(inbox.clone()).await.map_err(|_| ApiError::Disconnected)?;
+    let mut messages = api.client().subscribe(inbox.clone()).await.map_err(|_| ApiError::Disconnected)?;
     while pending > 0 {
         let pull = Pull { batch: pending.min(PAGE), no_wait: true };
         let body = serde_json::to_vec(&pull).expect("a struct of plain numbers");
@@ -204,8 +203,7 @@ async fn make_consumer(
         inactive_threshold: CONSUMER_LIFE.as_nanos() as u64,
     };
     let request = ConsumerRequest { stream_name: stream, config };
-    let made: ConsumerMade =
-        api.ask(&format!("CONSUMER.CREATE.{stream}.{name}.{subject}"), &request).await?;
+    let made: ConsumerMade = api.ask(&format!("CONSUMER.CREATE.{stream}.{name}.{subject}"), &request).await?;
     Ok(made.num_pending)
 }
 

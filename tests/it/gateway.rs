@@ -7,8 +7,8 @@ use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::stream::{Config as StreamConfig, DiscardPolicy, StorageType};
 use async_nats::jetstream::{self, Context};
 use frond::config::{
-    Clock, Config, Direct, Gateway as GatewayConfig, Journal, Lattice, LatticeMode, Leaf, LogLevel, Outbox, Trust,
-    Uplink as UplinkConfig,
+    Clock, Config, Direct, Gateway as GatewayConfig, Journal, Lattice, LatticeMode, Leaf, LogLevel, Outbox,
+    Trust, Uplink as UplinkConfig,
 };
 use frond::lattice::{Link, LinkHandle, LinkState};
 use frond::sample::Lane;
@@ -223,7 +223,8 @@ impl Hub {
         let mut left = consumer.cached_info().num_pending;
         let mut stamps = Vec::new();
         while left > 0 {
-            let mut batch = consumer.fetch().max_messages(500).messages().await.expect("a batch can be asked for");
+            let mut batch =
+                consumer.fetch().max_messages(500).messages().await.expect("a batch can be asked for");
             while let Some(message) = batch.next().await {
                 let message = message.expect("a message");
                 left = left.saturating_sub(1);

@@ -88,7 +88,8 @@ impl NatsServer {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let path = folder.path().join("nats.conf");
         let config = config.replace("FOLDER", &folder.path().display().to_string());
-        std::fs::write(&path, format!("listen: \"127.0.0.1:{port}\"\n{config}")).expect("the folder is writable");
+        std::fs::write(&path, format!("listen: \"127.0.0.1:{port}\"\n{config}"))
+            .expect("the folder is writable");
         let mut server = NatsServer { port, config: path, child: None, _folder: folder };
         server.resume();
         server
@@ -134,7 +135,11 @@ impl NatsServer {
                 }
             }
             let child = self.child.as_mut().expect("it was started");
-            assert!(child.try_wait().expect("it is our child").is_none(), "nats-server ended: {:?}", self.config);
+            assert!(
+                child.try_wait().expect("it is our child").is_none(),
+                "nats-server ended: {:?}",
+                self.config
+            );
             assert!(std::time::Instant::now() < deadline, "nats-server does not listen on {address}");
             std::thread::park_timeout(Duration::from_millis(5));
         }

@@ -99,7 +99,7 @@ impl StoreDouble {
         let subject = SubjectKey { stream: stream_id, lane };
         let seq = shared.seqs.entry(subject).or_default();
         *seq += 1;
-        let body = Bytes::from(vec![id as u8; bytes]);
+        let body = noise(id, bytes);
         let row = OutRow { id, subject, seq: *seq, dropped: 0, clock_correction: None, body };
         shared.rows.insert(id, row);
         drop(shared);
@@ -202,9 +202,8 @@ impl Shared {
     }
 
     fn subjects(&self) -> Vec<SubjectState> {
-        let oldest = |key: &SubjectKey| {
-            self.rows.values().filter(|row| row.subject == *key).map(|row| row.seq).min()
-        };
+        let oldest =
+            |key: &SubjectKey| self.rows.values().filter(|row| row.subject == *key).map(|row| row.seq).min();
         self.seqs
             .keys()
             .map(|key| SubjectState {
@@ -229,4 +228,16 @@ impl Shared {
             self.floors.extend(floors);
         }
     }
+}
+
+/// Bytes that do not compress: leaf connections do.
+fn noise(seed: u64, bytes: usize) -> Bytes {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    std::iter::repeat_with(next).take(bytes).collect()
 }

@@ -104,7 +104,8 @@ async fn every_row_arrives_once_through_a_silent_stall() {
     site.store.drained(PATIENCE).await;
     site.proxy.set(Weather { up: Flow::Stall, down: Flow::Stall, ..FAIR });
     site.push_some(1);
-    eventually("silence is noticed", PATIENCE, async || gateway.state().trouble() == Some(&Trouble::Silent)).await;
+    eventually("silence is noticed", PATIENCE, async || gateway.state().trouble() == Some(&Trouble::Silent))
+        .await;
     assert_eq!(gateway.status().mode, Mode::Offline);
     site.push_some(2);
     site.proxy.restore();
@@ -128,7 +129,10 @@ async fn rows_with_lost_acknowledgements_are_recognised() {
     site.proxy.set(Weather { down: Flow::Vanish, ..FAIR });
     site.push_some(1);
     let expected = site.store.everything().len();
-    eventually("the hub holds what is not acknowledged", PATIENCE, async || hub.counts().await.len() == expected).await;
+    eventually("the hub holds what is not acknowledged", PATIENCE, async || {
+        hub.counts().await.len() == expected
+    })
+    .await;
     assert_eq!(site.store.len(), 21);
     eventually("the silence is noticed", PATIENCE, async || gateway.status().doubts > 0).await;
     site.proxy.cut();
@@ -327,7 +331,10 @@ async fn the_first_row_follows_the_link_within_two_seconds() {
     gateway.up().await;
     site.proxy.cut();
     site.push_some(0);
-    eventually("the cut is noticed", PATIENCE, async || gateway.state().trouble() == Some(&Trouble::LeafDown)).await;
+    eventually("the cut is noticed", PATIENCE, async || {
+        gateway.state().trouble() == Some(&Trouble::LeafDown)
+    })
+    .await;
     assert_eq!(gateway.status().acked_rows, 0);
     let leaf = async_nats::connect(site.leaf.url()).await.expect("the leaf listens");
     site.proxy.restore();
@@ -335,5 +342,56 @@ async fn the_first_row_follows_the_link_within_two_seconds() {
     let back = Instant::now();
     eventually("a row is acknowledged", PATIENCE, async || gateway.status().acked_rows > 0).await;
     assert!(back.elapsed() < Duration::from_secs(2), "{:?}", back.elapsed());
+    gateway.stop().await;
+}
+
+// Goal: a backlog on a slow link delays neither live rows nor alarms by more than the second or so that the link's own
+// queue may hold, and still drains. Method: 1 Mbit/s and 40 ms; 6 MB of backlog; live rows and alarms are timed from their
+// birth to their settlement.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backlog_does_not_delay_live_rows_and_alarms() {
+    let site = Site::build().await;
+    for _ in 0..600 {
+        site.store.push(Lane::Data, "vibration", 10_000);
+    }
+    site.proxy.set(Weather { rate: 125_000, delay: Duration::from_millis(20), ..FAIR });
+    let gateway = site.gateway();
+    eventually("the backlog moves", PATIENCE, async || gateway.status().acked_rows > 20).await;
+    assert_eq!(gateway.status().mode, Mode::CatchUp);
+    let before = gateway.status();
+    let (began, mut worst) = (Instant::now(), [Duration::ZERO; 2]);
+    while began.elapsed() < Duration::from_secs(8) {
+        for (lane, stream) in [(Lane::Data, "temperature"), (Lane::Alarm, "limits")] {
+            let born = Instant::now();
+            let id = site.store.push(lane, stream, 1_000);
+            eventually("the row is settled", PATIENCE, async || !site.store.holds(id)).await;
+            worst[lane as usize] = worst[lane as usize].max(born.elapsed());
+        }
+    }
+    let status = gateway.status();
+    let rate = (status.acked_bytes - before.acked_bytes) as f64 / began.elapsed().as_secs_f64();
+    println!("alarms within {:?}, live rows within {:?}, {rate:.0} bytes/s, {status:?}", worst[0], worst[1]);
+    assert!(worst[Lane::Alarm as usize] < Duration::from_millis(1200), "alarms: {worst:?}");
+    assert!(worst[Lane::Data as usize] < Duration::from_millis(1200), "live rows: {worst:?}");
+    assert!(rate > 0.7 * 125_000.0, "the backlog moves at {rate:.0} bytes/s only");
+    gateway.stop().await;
+}
+
+// Goal: a backlog drains at four fifths of the link's rate or better, at 10 Mbit/s and a round trip of 200 ms. Method: 10 MB
+// through the proxy, timed from the first acknowledgement to the last, start-up included.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_fat_link_is_filled() {
+    let site = Site::build().await;
+    for _ in 0..500 {
+        site.store.push(Lane::Data, "vibration", 20_000);
+    }
+    site.proxy.set(Weather { rate: 1_250_000, delay: Duration::from_millis(100), ..FAIR });
+    let gateway = site.gateway();
+    eventually("the first row is acknowledged", PATIENCE, async || gateway.status().acked_rows > 0).await;
+    let began = Instant::now();
+    site.store.drained(PATIENCE).await;
+    let rate = gateway.status().acked_bytes as f64 / began.elapsed().as_secs_f64();
+    println!("{rate:.0} bytes/s, {:?}", gateway.status());
+    assert!(rate > 0.8 * 1_250_000.0, "{rate:.0} bytes/s only");
     gateway.stop().await;
 }

@@ -142,7 +142,8 @@ impl World {
             let from = self.floors.read_from(key(subject), 0);
             let back = self.scan(subject, from);
             self.floors.read_back(from, &back);
-            let rows: Vec<Row> = self.in_flight.values().filter(|row| row.subject == subject).copied().collect();
+            let rows: Vec<Row> =
+                self.in_flight.values().filter(|row| row.subject == subject).copied().collect();
             for row in rows {
                 self.in_flight.remove(&row.id);
                 if back.found.contains(row.seq) {
