@@ -40,6 +40,7 @@ pub mod lanes;
 pub mod message;
 pub mod mode;
 mod readback;
+pub mod recall;
 pub mod seqset;
 mod status;
 mod traffic;
