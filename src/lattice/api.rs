@@ -6,12 +6,16 @@
 
 use std::time::Duration;
 
-use async_nats::{Client, Message, Request, RequestErrorKind, StatusCode};
+use async_nats::header::NATS_EXPECTED_STREAM;
+use async_nats::{Client, HeaderMap, Message, Request, RequestErrorKind, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// Longest time to wait for an answer: a second of round trip and two of queueing on a slow link, doubled.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// The name of no stream: a name has no spaces.
+const NO_STREAM: &str = "no stream";
 
 /// Why a request brought no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -138,11 +142,22 @@ impl Api {
         read(&self.request(self.subject(verb), body).await?)
     }
 
+    /// Returns once the stream that takes `subject` has dealt with everything that this connection has sent before. It
+    /// sends a message for a stream that does not exist, which is refused in the order of arrival, by the stream itself:
+    /// answers of the API come from elsewhere and may overtake rows.
+    pub async fn wait_behind_rows(&self, subject: &str) -> Result<(), ApiError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(NATS_EXPECTED_STREAM, NO_STREAM);
+        let request = Request::new().headers(headers);
+        self.send(subject.to_owned(), request).await.map(drop)
+    }
+
     async fn request(&self, subject: String, body: Vec<u8>) -> Result<Message, ApiError> {
-        let request = Request::new()
-            .payload(body.into())
-            .inbox(self.client.new_inbox())
-            .timeout(Some(ANSWER_TIMEOUT));
+        self.send(subject, Request::new().payload(body.into())).await
+    }
+
+    async fn send(&self, subject: String, request: Request) -> Result<Message, ApiError> {
+        let request = request.inbox(self.client.new_inbox()).timeout(Some(ANSWER_TIMEOUT));
         // The outer timeout also covers a connection whose command queue has stopped moving.
         match tokio::time::timeout(ANSWER_TIMEOUT, self.client.send_request(subject, request)).await {
             Ok(Ok(message)) => Ok(message),

@@ -160,7 +160,9 @@ impl Target {
         }
         match error.kind() {
             ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
-                Trouble::Credentials { file: self.credentials.as_ref().map(|file| file.display().to_string()) }
+                Trouble::Credentials {
+                    file: self.credentials.as_ref().map(|file| file.display().to_string()),
+                }
             }
             ConnectErrorKind::Tls => Trouble::Tls { at, cause: root_cause(error) },
             ConnectErrorKind::ServerParse => self.bad_url(error),

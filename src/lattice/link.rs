@@ -212,7 +212,9 @@ impl Link {
                 self.enter(LinkState::Connecting);
             }
             Event::Closed | Event::ClientError(ClientError::MaxReconnects) => return Life::Over,
-            Event::ServerError(ServerError::Other(text)) if text.to_lowercase().contains("permissions violation") => {
+            Event::ServerError(ServerError::Other(text))
+                if text.to_lowercase().contains("permissions violation") =>
+            {
                 session.denied = Some((Instant::now(), text.clone()));
                 let trouble = Trouble::Denied(text);
                 warn!(what = %trouble, todo = %trouble.advice(), "the server denies a subject");
@@ -223,7 +225,7 @@ impl Link {
     }
 
     fn take_probe(&mut self, probe: Probe, session: &mut Session) {
-        session.leaf = probe.leaf;
+        let before = std::mem::replace(&mut session.leaf, probe.leaf).map(|(_, fact)| fact);
         let Some(trouble) = probe.trouble else {
             session.answered = session.answered.max(Some(probe.asked));
             let next = self.state.borrow().probed(None, Instant::now());
@@ -234,7 +236,8 @@ impl Link {
         if session.answered.is_some_and(|answered| answered >= probe.asked) {
             return;
         }
-        let trouble = session.explain(trouble);
+        let trouble =
+            if self.is_leaf() { session.explain(trouble, before) } else { session.explain_silence(trouble) };
         let next = self.state.borrow().probed(Some(trouble), Instant::now());
         session.next_probe = session.next_probe.min(Instant::now() + PROBE_INTERVAL);
         self.enter(next);
@@ -307,10 +310,23 @@ impl Session {
         })
     }
 
+    /// A leaf link that has just come up needs a moment to learn what the hub answers to.
+    fn explain(&self, trouble: Trouble, leaf_before: Option<LeafFact>) -> Trouble {
+        match (&trouble, leaf_before) {
+            (Trouble::NoJetStream { .. } | Trouble::WrongDomain { .. }, None) => Trouble::Unprobed,
+            (Trouble::NoJetStream { .. } | Trouble::WrongDomain { .. }, Some(LeafFact::Down)) => {
+                Trouble::LeafDown
+            }
+            _ => self.explain_silence(trouble),
+        }
+    }
+
     /// Silence has a better explanation when the server has just said that it denies a subject.
-    fn explain(&self, trouble: Trouble) -> Trouble {
+    fn explain_silence(&self, trouble: Trouble) -> Trouble {
         match (&trouble, &self.denied) {
-            (Trouble::Silent, Some((at, text))) if at.elapsed() < DENIAL_FRESH => Trouble::Denied(text.clone()),
+            (Trouble::Silent, Some((at, text))) if at.elapsed() < DENIAL_FRESH => {
+                Trouble::Denied(text.clone())
+            }
             _ => trouble,
         }
     }

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::feed::{Feeds, Fetch};
-use super::floors::{Floors, ReadBack, Standing};
 use super::flight::Flight;
+use super::floors::{Floors, ReadBack, Standing};
 use super::lanes::{Class, Lanes};
 use super::mode::{Facts, Lag, LinkFact, Mode};
 use super::readback::{Question, read_back};
@@ -29,7 +29,8 @@ use crate::sample::Lane;
 use crate::store::{Handle, Newest, StoreGone};
 
 /// How long rows in doubt are left alone before the hub is asked: acknowledgements that are on their way settle them for
-/// nothing, and the hub puts what it has received in its stream before it counts it.
+/// nothing. After a new connection it is also the time the server beside us has to pass on what the old one left in its
+/// hands, the old one of a process that was killed included.
 const RIPE_AFTER: Duration = Duration::from_millis(500);
 
 /// How long to wait after a read-back that failed while the link seems up.
@@ -51,6 +52,7 @@ const TICK: Duration = Duration::from_millis(500);
 pub(super) struct Session {
     pub client: Client,
     pub inbox: String,
+    began: Instant,
     acks: Subscriber,
 }
 
@@ -197,15 +199,18 @@ impl Drain {
         let Some(client) = client else { return };
         let inbox = client.new_inbox();
         match client.subscribe(format!("{inbox}.*")).await {
-            Ok(acks) => self.session = Some(Session { client, inbox, acks }),
-            Err(error) => debug!(%error, "no subscription for acknowledgements; waiting for a new connection"),
+            Ok(acks) => self.session = Some(Session { client, inbox, acks, began: Instant::now() }),
+            Err(error) => {
+                debug!(%error, "no subscription for acknowledgements; waiting for a new connection")
+            }
         }
         self.link.state.mark_changed();
     }
 
     fn take_state(&mut self) {
         let since = self.link.state.borrow_and_update().up_since();
-        if since == self.up || self.session.is_none() {
+        let Some(began) = self.session.as_ref().map(|session| session.began) else { return };
+        if since == self.up {
             return;
         }
         self.up = since;
@@ -214,11 +219,13 @@ impl Drain {
         }
         let now = Instant::now();
         self.window.restart(now);
+        self.flight.stale();
         self.holds.clear();
         self.status.refusal = None;
         self.feeds.split(self.store.newest.borrow().data);
         // Names may be new, and what is in flight has to be asked for.
-        self.ask_at(if self.flight.is_empty() { now } else { now + RIPE_AFTER });
+        let ripe = if self.flight.is_empty() { began } else { now } + RIPE_AFTER;
+        self.ask_at(ripe.max(now));
         self.start_naming();
     }
 
@@ -252,18 +259,18 @@ impl Drain {
         Ok(())
     }
 
-    fn take_page(&mut self, fetch: Fetch, mut rows: Vec<OutRow>) {
-        rows.retain(|row| {
-            let within = row.id > fetch.after && row.id <= fetch.upto;
-            let found = within && self.floors.take_found(row.subject, row.seq);
+    fn take_page(&mut self, fetch: Fetch, rows: Vec<OutRow>) {
+        let (floors, (ids, keys)) = (&mut self.floors, &mut self.settled);
+        let before = ids.len();
+        self.feeds.page(fetch, rows, |row| {
+            let found = floors.take_found(row.subject, row.seq);
             if found {
-                self.settled.0.push(row.id);
-                self.settled.1.insert(row.subject);
-                self.status.found_rows += 1;
+                ids.push(row.id);
+                keys.insert(row.subject);
             }
             !found
         });
-        self.feeds.page(fetch, rows);
+        self.status.found_rows += (ids.len() - before) as u64;
         let Some(meeting) = self.meeting else { return };
         let alarms_met = self.feeds.has_passed(Class::Alarm, meeting.alarm);
         let data_met = self.feeds.has_passed(Class::Backlog, meeting.data);
@@ -279,6 +286,7 @@ impl Drain {
     }
 
     fn take_subjects(&mut self, subjects: Vec<SubjectState>) {
+        let known = self.names.len();
         for SubjectState { key, stream_name, hub_floor, oldest_seq } in subjects {
             let Settings { prefix, gateway, .. } = &self.settings;
             self.names.entry(key).or_insert_with(|| Named {
@@ -288,7 +296,12 @@ impl Drain {
                 unsettled: oldest_seq.is_some(),
             });
         }
-        if self.doubt == Doubt::None && self.names.keys().any(|key| self.floors.standing(*key) == Standing::Unread) {
+        if self.names.len() == known {
+            self.name_again_at = Instant::now() + NAMING_PAUSE;
+        }
+        if self.doubt == Doubt::None
+            && self.names.keys().any(|key| self.floors.standing(*key) == Standing::Unread)
+        {
             self.ask_at(Instant::now());
         }
     }
@@ -305,7 +318,11 @@ impl Drain {
         if self.up.is_some() && self.doubt == Doubt::None && due.is_some_and(|due| due <= now) {
             self.status.doubts += 1;
             let waiting = self.flight.oldest_at().map(|at| now.duration_since(at));
-            warn!(?waiting, rows = self.flight.len(), "acknowledgements are missing; asking the hub what it holds");
+            warn!(
+                ?waiting,
+                rows = self.flight.len(),
+                "acknowledgements are missing; asking the hub what it holds"
+            );
             self.link.doubt();
             // Whatever was sent last gets its time too: sending has stopped, so it will not be long.
             self.ask_at(now + RIPE_AFTER);
@@ -343,7 +360,9 @@ impl Drain {
         let api = self.link.api(session.client.clone());
         let all = format!("{}.{}.>", self.settings.prefix, self.settings.gateway);
         let epoch = self.store.epoch;
-        self.jobs.push(read_back(api, all, epoch, questions).map(move |result| Done::ReadBack(time, result)).boxed());
+        self.jobs.push(
+            read_back(api, all, epoch, questions).map(move |result| Done::ReadBack(time, result)).boxed(),
+        );
     }
 
     fn take_read_back(&mut self, time: u64, result: Result<Vec<(u64, ReadBack)>, ApiError>) {
@@ -403,9 +422,8 @@ impl Drain {
             for class in Class::ALL {
                 if let Some(fetch) = self.feeds.want(class, newest) {
                     let store = self.store.clone();
-                    let rows = async move {
-                        store.outputs(fetch.lane, fetch.after, super::feed::FETCH_BYTES).await
-                    };
+                    let rows =
+                        async move { store.outputs(fetch.lane, fetch.after, super::feed::FETCH_BYTES).await };
                     self.jobs.push(rows.map(move |rows| Done::Page(fetch, rows)).boxed());
                 }
             }
@@ -428,7 +446,6 @@ impl Drain {
     fn start_naming(&mut self) {
         if !self.naming {
             self.naming = true;
-            self.name_again_at = Instant::now() + NAMING_PAUSE;
             let store = self.store.clone();
             self.jobs.push(async move { Done::Subjects(store.subjects().await) }.boxed());
         }
@@ -461,7 +478,8 @@ impl Drain {
             link: if self.up.is_some() { LinkFact::Up } else { LinkFact::Down },
             doubt: self.doubt != Doubt::None,
             refused: !self.holds.is_empty(),
-            backlog: !self.feeds.is_exhausted(Class::Backlog, newest) || self.flight.has_class(Class::Backlog),
+            backlog: !self.feeds.is_exhausted(Class::Backlog, newest)
+                || self.flight.has_class(Class::Backlog),
             latency: waiting.max(waiting.and(self.window.latency())),
         };
         let mode = Mode::of(facts, &mut self.lag, now);

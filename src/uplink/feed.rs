@@ -123,8 +123,8 @@ impl Feeds {
     }
 
     /// The answer to a request: rows in order of their id. Those beyond the piece that was asked for are left for whom
-    /// they belong to.
-    pub fn page(&mut self, fetch: Fetch, rows: Vec<OutRow>) {
+    /// they belong to; those `wanted` says no to are passed over.
+    pub fn page(&mut self, fetch: Fetch, rows: Vec<OutRow>, mut wanted: impl FnMut(&OutRow) -> bool) {
         let feed = &mut self.feeds[fetch.class as usize];
         feed.fetching = false;
         if fetch.era != self.era && fetch.class == Class::Live {
@@ -138,6 +138,9 @@ impl Feeds {
                 continue;
             }
             reached = row.id;
+            if !wanted(&row) {
+                continue;
+            }
             feed.bytes += size(&row);
             feed.rows.push_back(row);
         }

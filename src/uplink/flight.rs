@@ -49,7 +49,7 @@ pub struct Flown {
 pub enum Turn {
     /// The first time in this process.
     First,
-    /// Again: its acknowledgement may be that of an earlier copy.
+    /// Again, or the link was away in between: the acknowledgement may be that of an earlier copy, or have waited.
     Again,
 }
 
@@ -68,7 +68,8 @@ pub struct Flight {
 impl Flight {
     /// Whether a row of `subject` may join.
     pub fn has_room(&self, subject: SubjectKey) -> bool {
-        self.rows.len() < ROWS_MAX && self.by_subject.get(&subject).is_none_or(|&rows| rows < SUBJECT_ROWS_MAX)
+        self.rows.len() < ROWS_MAX
+            && self.by_subject.get(&subject).is_none_or(|&rows| rows < SUBJECT_ROWS_MAX)
     }
 
     /// Books a row that was sent.
@@ -120,6 +121,11 @@ impl Flight {
             ack_timeout
         };
         Some(oldest.sending.at + patience)
+    }
+
+    /// The link was away: how long answers take says nothing any more.
+    pub fn stale(&mut self) {
+        self.rows.values_mut().for_each(|flown| flown.turn = Turn::Again);
     }
 
     /// Whether any row of this class is in flight.

@@ -111,7 +111,8 @@ impl Floors {
             self.observe(stream, back.upto);
         }
         let subject = self.subjects.entry(back.key).or_default();
-        let moved = subject.stream.is_some() && subject.stream != back.stream.as_ref().map(|s| s.name.clone());
+        let moved =
+            subject.stream.is_some() && subject.stream != back.stream.as_ref().map(|s| s.name.clone());
         subject.stream = back.stream.as_ref().map(|stream| stream.name.clone());
         if moved {
             subject.possible.values_mut().for_each(|floor| *floor = 0);
@@ -230,7 +231,8 @@ impl Floors {
     /// The stream is another one now: nothing known of its numbers holds.
     fn forget(&mut self, stream: &str) {
         self.streams.insert(stream.to_owned(), Stream::default());
-        for subject in self.subjects.values_mut().filter(|subject| subject.stream.as_deref() == Some(stream)) {
+        for subject in self.subjects.values_mut().filter(|subject| subject.stream.as_deref() == Some(stream))
+        {
             subject.possible.values_mut().for_each(|floor| *floor = 0);
             subject.found_floor = 0;
             subject.stored = None;

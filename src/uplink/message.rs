@@ -10,8 +10,8 @@
 //! ```
 //! A consumer is idempotent on (gateway, lane, stream, epoch, seq). Pure.
 
-use async_nats::{HeaderMap, HeaderValue};
 use async_nats::header::{HeaderName, NATS_MESSAGE_ID};
+use async_nats::{HeaderMap, HeaderValue};
 
 use crate::sample::Lane;
 
@@ -97,9 +97,9 @@ impl Stamp {
         let dropped = number(headers, DROPPED).ok_or(StampError::Header("Frond-Dropped"))?;
         let clock_correction = match headers.get(CLOCK_CORRECTION) {
             None => None,
-            Some(text) => Some(
-                text.as_str().parse().map_err(|_| StampError::Header("Frond-Clock-Correction"))?,
-            ),
+            Some(text) => {
+                Some(text.as_str().parse().map_err(|_| StampError::Header("Frond-Clock-Correction"))?)
+            }
         };
         Ok(Stamp { origin: Origin { gateway, lane, stream, epoch }, seq, dropped, clock_correction })
     }

@@ -19,10 +19,11 @@
 //!    (timeout, lost connection, restart) has looked at every message of its subject above a number that the row cannot
 //!    lie below ([`floors`]), and has not found it. "Nothing at or below the highest sequence the hub holds" would not do:
 //!    with rows in a pipeline 5 may be lost and 6 stored. Each sequence is looked for by itself.
-//! 3. *A late copy*: could the first copy arrive after the read-back? Between frond and the hub, the questions travel behind
-//!    the rows on the same connections, which keep their order; a connection that broke delivers nothing any more beyond what
-//!    the hub has in hand, and rows in doubt are left alone for half a second before the question. What still slips through
-//!    arrives within the stream's duplicate window (2 minutes by default), where JetStream refuses it by its `Nats-Msg-Id`.
+//! 3. *A late copy*: could the first copy arrive after the read-back? The read-back begins with a message behind the rows, to
+//!    the same stream, which the stream refuses in its turn; NATS keeps the order of a connection, so whatever was sent
+//!    before on this path has been stored or lost by then. A connection that broke delivers nothing beyond what its
+//!    server has in hand, and gets half a second for that. What still slips through arrives within the stream's
+//!    duplicate window (2 minutes by default), where JetStream refuses it by its `Nats-Msg-Id`.
 //!
 //! Limits. A message that the hub has removed before it was read back (purged, expired, consumed from a work queue) is not
 //! found and is sent again; so consumers are to be idempotent on the five names, as `frond hub` is, and the stream should
@@ -39,6 +40,7 @@ pub mod lanes;
 pub mod message;
 pub mod mode;
 mod readback;
+pub mod recall;
 pub mod seqset;
 mod status;
 mod traffic;

@@ -132,7 +132,8 @@ impl Lag {
 mod tests {
     use super::*;
 
-    const UP: Facts = Facts { link: LinkFact::Up, doubt: false, refused: false, backlog: false, latency: None };
+    const UP: Facts =
+        Facts { link: LinkFact::Up, doubt: false, refused: false, backlog: false, latency: None };
 
     fn mode(facts: Facts) -> Mode {
         Mode::of(facts, &mut Lag::default(), Instant::now())

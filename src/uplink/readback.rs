@@ -1,7 +1,7 @@
 //! Asks the hub which of our rows it holds.
 //!
 //! For every subject in question a consumer without acknowledgements, headers only, reads the subject's messages above a
-//! floor and reports their sequences. Where there is no floor, the subject's last message tells first whether there is
+//! floor and reports their sequences, after everything sent before has certainly been dealt with. Where there is no floor, the subject's last message tells first whether there is
 //! anything of our epoch at all. Nothing is kept here; a read-back that is cut short is simply made again. Consumers
 //! vanish by themselves at the hub, [`CONSUMER_LIFE`] after they were last used.
 
@@ -87,8 +87,10 @@ pub(super) async fn read_back(
 ) -> Result<Vec<(u64, ReadBack)>, ApiError> {
     let streams = streams_of(&api, &all_subjects, &questions).await?;
     let mut infos: HashMap<String, StreamInfo> = HashMap::new();
-    for stream in streams.iter().flatten() {
+    for (stream, question) in streams.iter().zip(&questions) {
+        let Some(stream) = stream else { continue };
         if !infos.contains_key(stream) {
+            api.wait_behind_rows(&question.subject).await?;
             infos.insert(stream.clone(), api.stream_info(stream, &all_subjects).await?);
         }
     }
@@ -163,8 +165,7 @@ async fn read(api: &Api, stream: &str, subject: &str, epoch: u32, start: Start) 
     if pending == 0 {
         return Ok(found);
     }
-    let mut messages =
-        api.client().subscribe(inbox.clone()).await.map_err(|_| ApiError::Disconnected)?;
+    let mut messages = api.client().subscribe(inbox.clone()).await.map_err(|_| ApiError::Disconnected)?;
     while pending > 0 {
         let pull = Pull { batch: pending.min(PAGE), no_wait: true };
         let body = serde_json::to_vec(&pull).expect("a struct of plain numbers");
@@ -202,8 +203,7 @@ async fn make_consumer(
         inactive_threshold: CONSUMER_LIFE.as_nanos() as u64,
     };
     let request = ConsumerRequest { stream_name: stream, config };
-    let made: ConsumerMade =
-        api.ask(&format!("CONSUMER.CREATE.{stream}.{name}.{subject}"), &request).await?;
+    let made: ConsumerMade = api.ask(&format!("CONSUMER.CREATE.{stream}.{name}.{subject}"), &request).await?;
     Ok(made.num_pending)
 }
 

@@ -211,8 +211,12 @@ impl Drain {
 
     /// Settles or returns the rows in flight of a subject that was read back. Returns how many were found.
     pub(super) fn resolve(&mut self, back: &ReadBack) -> u64 {
-        let ids: Vec<u64> =
-            self.flight.rows().filter(|flown| flown.row.subject == back.key).map(|flown| flown.row.id).collect();
+        let ids: Vec<u64> = self
+            .flight
+            .rows()
+            .filter(|flown| flown.row.subject == back.key)
+            .map(|flown| flown.row.id)
+            .collect();
         if let Some(hold) = self.holds.get_mut(&back.key) {
             hold.trying = false;
         }

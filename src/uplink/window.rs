@@ -14,9 +14,12 @@
 //!   ┌──────────────────────────────────────────────┐
 //!   │ queueing > 3 × rtt, within CUT_MIN … CUT_MAX: window / 2, rate := the latest │  once per round trip
 //!   └──────────────────────────────────────────────┘
-//!  every SOUNDING_INTERVAL without a shorter rtt: a quarter of the window until one row has come back, whose
+//!  sounding: at the start, and every SOUNDING_INTERVAL without a shorter rtt, one row goes alone, and its
 //!  latency is the new rtt. Without that a route that became longer would pass for a queue for ever.
 //! ```
+//! Alone means: nothing ahead of it and nothing behind it either, because leaf connections compress what is waiting
+//! into one block, and the first row of a block arrives with the last.
+//!
 //! The size of the row is taken into account because on a slow link a large row takes seconds by itself, and that is no
 //! queue. One row is always allowed when nothing is in flight. Rows sent while the window was not the limit say nothing
 //! about the link's rate and do not make the window grow.
@@ -43,9 +46,12 @@ const CUT_MIN: Duration = Duration::from_millis(400);
 /// Queueing that halves the window, at most: what looks like a long path may be one large row on a slow one.
 const CUT_MAX: Duration = Duration::from_secs(2);
 
-/// How long a shortest latency is believed: a route may change, and thirty seconds of a window that is too small is what
-/// that costs; one sounding in thirty seconds costs two per cent of the link at 300 ms.
-const SOUNDING_INTERVAL: Duration = Duration::from_secs(30);
+/// How long a shortest latency is believed while the link is busy: a sounding costs about three round trips of sending,
+/// one per cent of a minute at 200 ms, three at 600.
+const SOUNDING_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Rows that may spoil a sounding, because alarms do not wait for it, before it is put off.
+const SOUNDINGS_SPOILT_MAX: u32 = 3;
 
 /// Half of how long a highest rate is believed.
 const RATE_INTERVAL: Duration = Duration::from_secs(10);
@@ -71,8 +77,8 @@ pub struct Sending {
     delivered: u64,
     delivered_at: Instant,
     limited: bool,
-    sounding: bool,
-    alone: bool,
+    /// Its number if nothing was in flight before it.
+    alone: Option<u64>,
 }
 
 /// The congestion window and the model behind it.
@@ -86,7 +92,9 @@ pub struct Window {
     rtt: Option<Rtt>,
     rate: Rate,
     cut_at: Option<Instant>,
-    sounding: bool,
+    sent: u64,
+    /// A sounding is under way, spoilt so many times.
+    sounding: Option<u32>,
     latency: Option<Duration>,
 }
 
@@ -119,7 +127,8 @@ impl Window {
             rtt: None,
             rate: Rate::default(),
             cut_at: None,
-            sounding: false,
+            sent: 0,
+            sounding: Some(0),
             latency: None,
         }
     }
@@ -127,7 +136,7 @@ impl Window {
     /// A new connection: the path may be another one. Rows in flight stay in the account.
     pub fn restart(&mut self, now: Instant) {
         let fresh = Window::new(self.bytes_max, now);
-        *self = Window { in_flight: self.in_flight, delivered: self.delivered, ..fresh };
+        *self = Window { in_flight: self.in_flight, delivered: self.delivered, sent: self.sent, ..fresh };
     }
 
     /// Whether a row of `bytes` may go now. Up to five eighths of it may hang over the window's edge: a window that is
@@ -142,21 +151,22 @@ impl Window {
 
     /// Books a row that is sent now.
     pub fn sent(&mut self, bytes: u64, now: Instant) -> Sending {
-        let alone = self.in_flight == 0;
-        if alone {
+        self.sent += 1;
+        let alone = (self.in_flight == 0).then_some(self.sent);
+        if alone.is_some() {
             self.delivered_at = now;
         }
         self.in_flight += bytes;
-        if !self.sounding && self.rtt.is_some_and(|rtt| now.duration_since(rtt.seen_at) > SOUNDING_INTERVAL) {
-            self.sounding = true;
+        let stale = self.rtt.is_some_and(|rtt| now.duration_since(rtt.seen_at) > SOUNDING_INTERVAL);
+        if stale && self.sounding.is_none() {
+            self.sounding = Some(0);
         }
         Sending {
             at: now,
             bytes,
             delivered: self.delivered,
             delivered_at: self.delivered_at,
-            limited: self.in_flight >= self.limit() / 2,
-            sounding: self.sounding && self.in_flight <= self.limit().max(bytes),
+            limited: self.in_flight >= self.bytes / 2 && self.sounding.is_none(),
             alone,
         }
     }
@@ -174,11 +184,12 @@ impl Window {
         self.learn_rtt(sending, latency, now);
 
         let rtt = self.rtt.map_or(latency, |rtt| rtt.shortest);
-        let own = Duration::try_from_secs_f64(sending.bytes as f64 / self.rate.highest()).unwrap_or(Duration::MAX);
+        let own =
+            Duration::try_from_secs_f64(sending.bytes as f64 / self.rate.highest()).unwrap_or(Duration::MAX);
         let queueing = latency.saturating_sub(rtt).saturating_sub(own);
         if queueing > (3 * rtt).clamp(CUT_MIN, CUT_MAX) {
             self.cut(sending, sample, latency, now);
-        } else if sending.limited && queueing <= headroom(rtt) && !self.sounding {
+        } else if sending.limited && queueing <= headroom(rtt) {
             let target = (self.rate.highest() * (rtt + headroom(rtt)).as_secs_f64()) as u64;
             if self.bytes < target {
                 self.bytes = (self.bytes + sending.bytes).min(target).min(self.bytes_max);
@@ -213,20 +224,35 @@ impl Window {
     }
 
     fn limit(&self) -> u64 {
-        if self.sounding { self.bytes / 4 } else { self.bytes }
+        if self.sounding.is_some() { 0 } else { self.bytes }
+    }
+
+    /// Nothing was in flight before it, and nothing has been sent since.
+    fn was_alone(&self, sending: Sending) -> bool {
+        sending.alone == Some(self.sent)
     }
 
     fn learn_rtt(&mut self, sending: Sending, latency: Duration, now: Instant) {
-        let shorter = self.rtt.is_none_or(|rtt| latency <= rtt.shortest);
-        if shorter || (self.sounding && sending.sounding) {
+        let alone = self.was_alone(sending);
+        if self.rtt.is_none_or(|rtt| latency <= rtt.shortest) || (alone && self.sounding.is_some()) {
             self.rtt = Some(Rtt { shortest: latency, seen_at: now });
-            self.sounding = false;
+        }
+        match (&mut self.sounding, &mut self.rtt) {
+            (Some(_), _) if alone => self.sounding = None,
+            (Some(spoilt), Some(rtt)) => {
+                *spoilt += 1;
+                if *spoilt > SOUNDINGS_SPOILT_MAX {
+                    self.sounding = None;
+                    rtt.seen_at = now;
+                }
+            }
+            _ => {}
         }
     }
 
     fn cut(&mut self, sending: Sending, sample: f64, latency: Duration, now: Instant) {
-        if sending.alone {
-            // Nothing was ahead of it: this is the path, not a queue.
+        if self.was_alone(sending) {
+            // This is the path, not a queue.
             self.rtt = Some(Rtt { shortest: latency, seen_at: now });
             return;
         }

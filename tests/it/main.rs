@@ -3,10 +3,15 @@
 
 mod config_files;
 mod crash;
+mod gateway;
 mod ingest;
+mod link;
+mod nats;
 mod peers;
 mod power;
 mod power_rig;
 mod replay;
 mod runtime;
+mod store;
 mod store_power;
+mod uplink;

@@ -52,7 +52,7 @@ proptest! {
                 2 | 3 => pending.extend(Class::ALL.into_iter().filter_map(|class| feeds.want(class, newest(&rows)))),
                 4 => if !pending.is_empty() {
                     let fetch = pending.remove(bytes % pending.len());
-                    feeds.page(fetch, answer(&rows, fetch));
+                    feeds.page(fetch, answer(&rows, fetch), |_| true);
                 },
                 5 => feeds.split(newest(&rows).data),
                 6 => {
@@ -71,13 +71,13 @@ proptest! {
             prop_assert!(feeds.held() <= HELD_BYTES_MAX + 3 * 60_000);
         }
         for fetch in pending {
-            feeds.page(fetch, answer(&rows, fetch));
+            feeds.page(fetch, answer(&rows, fetch), |_| true);
         }
         loop {
             let fetches: Vec<Fetch> =
                 Class::ALL.into_iter().filter_map(|class| feeds.want(class, newest(&rows))).collect();
             for fetch in &fetches {
-                feeds.page(*fetch, answer(&rows, *fetch));
+                feeds.page(*fetch, answer(&rows, *fetch), |_| true);
             }
             let mut idle = fetches.is_empty();
             for class in Class::ALL {
@@ -109,11 +109,27 @@ fn the_split_parts_backlog_from_live_rows() {
     rows.extend([row(4, Lane::Data, 10), row(5, Lane::Data, 10)]);
     for class in Class::ALL {
         if let Some(fetch) = feeds.want(class, newest(&rows)) {
-            feeds.page(fetch, answer(&rows, fetch));
+            feeds.page(fetch, answer(&rows, fetch), |_| true);
         }
     }
     let mut ids = |class| std::iter::from_fn(|| feeds.take(class)).map(|(row, _)| row.id).collect::<Vec<_>>();
     assert_eq!(ids(Class::Backlog), [1, 2, 3]);
     assert_eq!(ids(Class::Live), [4, 5]);
     assert_eq!(ids(Class::Alarm), [0; 0]);
+}
+
+// Goal: rows that are passed over are not taken for the end of the store. Method: a first page of which nothing is wanted.
+#[test]
+fn a_page_of_unwanted_rows_is_not_the_end() {
+    let mut feeds = Feeds::default();
+    let rows: Vec<OutRow> = (1..=8).map(|id| row(id, Lane::Data, 100_000)).collect();
+    feeds.split(8);
+    let fetch = feeds.want(Class::Backlog, newest(&rows)).expect("there is a backlog");
+    let first = answer(&rows, fetch);
+    assert_eq!(first.len(), 2);
+    feeds.page(fetch, first, |_| false);
+    assert!(!feeds.has_passed(Class::Backlog, 8) && !feeds.is_exhausted(Class::Backlog, newest(&rows)));
+    let fetch = feeds.want(Class::Backlog, newest(&rows)).expect("the rest");
+    feeds.page(fetch, answer(&rows, fetch), |_| true);
+    assert_eq!(feeds.take(Class::Backlog).map(|(row, _)| row.id), Some(3));
 }

@@ -19,6 +19,9 @@ struct Row {
     seq: u64,
 }
 
+/// Ids and floors handed to the store.
+type Handed = (Vec<u64>, Vec<(SubjectKey, u64)>);
+
 /// A hub without any duplicate window, a network that loses, a store that forgets what it has not committed, and a
 /// gateway that does with its [`Floors`] what the uplink does.
 #[derive(Default)]
@@ -31,7 +34,7 @@ struct World {
 
     unsettled: BTreeMap<u64, Row>,
     durable_floors: BTreeMap<u8, u64>,
-    uncommitted: VecDeque<(Vec<u64>, Vec<(SubjectKey, u64)>)>,
+    uncommitted: VecDeque<Handed>,
     rows: u64,
     seqs: [u64; 3],
 
@@ -142,7 +145,8 @@ impl World {
             let from = self.floors.read_from(key(subject), 0);
             let back = self.scan(subject, from);
             self.floors.read_back(from, &back);
-            let rows: Vec<Row> = self.in_flight.values().filter(|row| row.subject == subject).copied().collect();
+            let rows: Vec<Row> =
+                self.in_flight.values().filter(|row| row.subject == subject).copied().collect();
             for row in rows {
                 self.in_flight.remove(&row.id);
                 if back.found.contains(row.seq) {
