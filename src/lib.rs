@@ -3,5 +3,6 @@
 pub mod block;
 pub mod config;
 pub mod outbox;
+pub mod reduce;
 pub mod sample;
 pub mod store;

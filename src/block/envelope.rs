@@ -40,7 +40,9 @@ pub fn encode_envelope(envelope: &Envelope) -> Vec<u8> {
         clock: envelope.clock.clone(),
         rows: match &envelope.rows {
             Rows::Raw(readings) => Shape::Raw { count: counted(readings, ROWS_MAX) },
-            Rows::Windows { length, rows } => Shape::Windows { length: *length, count: counted(rows, WINDOWS_MAX) },
+            Rows::Windows { length, rows } => {
+                Shape::Windows { length: *length, count: counted(rows, WINDOWS_MAX) }
+            }
             Rows::Alarms(alarms) => Shape::Alarms { count: counted(alarms, ROWS_MAX) },
         },
     };
@@ -69,7 +71,9 @@ pub fn decode_envelope(bytes: &[u8]) -> Result<Envelope, DecodeError> {
         Shape::Windows { length, count } => {
             Rows::Windows { length, rows: take_windows(&mut cursor, bounded(count, WINDOWS_MAX)?)? }
         }
-        Shape::Alarms { count } => Rows::Alarms(take_alarms(&take_text(&mut cursor)?, bounded(count, ROWS_MAX)?)?),
+        Shape::Alarms { count } => {
+            Rows::Alarms(take_alarms(&take_text(&mut cursor)?, bounded(count, ROWS_MAX)?)?)
+        }
     };
     cursor.end()?;
     Ok(Envelope { stream: head.stream, clock: head.clock, series, rows })

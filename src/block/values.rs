@@ -263,17 +263,22 @@ impl Parts {
                 Value::Int(int) => Some(*int),
                 Value::Float(_) => None,
             }));
-        } else if !self.add_decimals(start, values, ints, values.len().div_ceil(SAMPLE))
-            && !(values.len() > SAMPLE && self.add_decimals(start, values, ints, 1))
-        {
-            self.add_binary(values, ints);
+        } else {
+            let added = choose_places(values, values.len().div_ceil(SAMPLE)).is_some_and(|sampled| {
+                let mut add = |places| self.add_decimals(start, values, ints, places);
+                // Where the sample misled, all values are looked at.
+                add(sampled)
+                    || choose_places(values, 1).is_some_and(|places| places != sampled && add(places))
+            });
+            if !added {
+                self.add_binary(values, ints);
+            }
         }
         self.lengths.push(self.mantissas.len() - before);
     }
 
-    /// Adds a group as decimals, if its values are, judged by every `stride`th. Otherwise leaves everything as it was.
-    fn add_decimals(&mut self, start: usize, values: &[Value], ints: usize, stride: usize) -> bool {
-        let Some(places) = choose_places(values, stride) else { return false };
+    /// Adds a group as decimals with these places, if few of its values are none. Otherwise leaves everything as it was.
+    fn add_decimals(&mut self, start: usize, values: &[Value], ints: usize, places: usize) -> bool {
         let scale = POWERS[places] as i64;
         let marks = (self.mantissas.len(), self.exceptions.len(), self.floats.len());
         let mut whole_floats = 0;

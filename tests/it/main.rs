@@ -1,2 +1,4 @@
 //! it
 
+mod codec;
+mod compat;
