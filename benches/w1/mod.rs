@@ -80,7 +80,8 @@ pub fn readings(series: u32, seconds: i64, whole: Whole) -> Vec<Reading> {
 pub fn commits(series: u32, seconds: i64, whole: Whole) -> Vec<Vec<Message>> {
     let mut dice = Dice(2);
     let delayed = |reading| (0, reading);
-    let mut arrivals: Vec<(Nanos, Reading)> = readings(series, seconds, whole).into_iter().map(delayed).collect();
+    let mut arrivals: Vec<(Nanos, Reading)> =
+        readings(series, seconds, whole).into_iter().map(delayed).collect();
     for (arrival, reading) in &mut arrivals {
         *arrival = reading.time + dice.below(30) * MILLISECOND;
     }

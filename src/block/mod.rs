@@ -1,15 +1,32 @@
 //! The columnar format of everything that outlives a process: raw readings, reduced windows, alarms.
 //!
 //! ```text
-//! blob     = version u8 | kind u8 | crc32 of the rest, u32 le | postcard header | columns
-//! column   = each of series, times, values …: pco for numbers, zstd for text, whichever form is smaller
+//! block   = version u8 | kind u8 | crc32 of the rest, u32 le | counts and heads | columns
+//! column  = integers: differences, then one value, runs, bits or pco (ints.rs)
+//!         | values: decimals as integers, the rest as floats (values.rs)
+//!         | text: zstd or as it is (text.rs)
 //! ```
 //! Encoding is pure and deterministic. Decoding is total: any bytes give a block or a [`DecodeError`], never a panic,
-//! and never more memory than [`ROWS_MAX`] rows need, whatever a header claims. The format version is the first byte;
-//! golden files of every version live in `tests/compat/` and are never edited.
+//! and never more memory than [`ROWS_MAX`] rows need (some 100 MiB with all that is in between), whatever a block claims.
+//! The format version is the first byte; golden files of every version live in `tests/compat/` and are never edited.
+//! Nothing is owned here, and nothing is dropped: what a block cannot hold is the caller's to split, and asserted.
 //!
 //! Two users: the journal stores readings with series numbers only (the database has the names); what leaves for the
 //! hub is an [`Envelope`], complete in itself, so that a consumer needs nothing but the block.
+//!
+//! Why this mix: bytes per reading as `benches/codec.rs` prints them, in the sorted ring and in group commits of 1,000,
+//! on W1 and on recorded machines (SKAB, eight channels; NAB, one). zstd and pco got the columns without packet
+//! identifiers and origins, so that they are better off than they would be.
+//! ```text
+//!                      ring: zstd 3   pco 8    here      journal: zstd 3   pco 8       here
+//! W1                         4.5       1.3     1.2                  8.9     4.1        4.0
+//! SKAB                     3.8–5.2   2.4–3.8   1.7–1.8            6.1–6.2   3.3–4.3   2.0–2.2
+//! NAB                     11.5–13.1    3.7     3.6                 14.4     4.1–4.2    3.8
+//! ```
+//! pco on its own looks for one multiple that all floats of a column share; a block mixes series of different decimals.
+//! Taking the decimals first leaves small integers, for which pco's bins suffice. Its level 12 saves less than 0.5 % more
+//! and doubles the time; level 4 costs a tenth more bytes in the ring and saves little time. zstd never won a column of
+//! numbers. A commit of 1,000 messages takes 0.2 to 0.3 ms of one core, a reading of the ring 50 to 70 ns.
 
 mod columns;
 pub(crate) mod cursor;
