@@ -29,6 +29,7 @@ use crate::runtime::{Pipeline, pipeline};
 use crate::sample::{DoorId, Durability, StreamId};
 use crate::store::{self, DoorSetup, DoorStart, Handle, Inbound, Policy, Start, Store, StoreError, StreamPolicy};
 use crate::supervise::{Ended, Stage, Tasks, ThreadError};
+use crate::uplink::recall::Recall;
 use crate::uplink::{self, Uplink};
 
 /// Messages between the doors and the journal: 256 of some 100 B are 25 KiB, and a hundredth of a second at 25,000 a second.
@@ -133,7 +134,9 @@ fn start_all(tasks: &mut Tasks, config: &Config, store: Store, mut start: Start)
         Ok::<(), std::convert::Infallible>(())
     });
     let (uplink, uplink_handle) = Uplink::new(uplink::Settings::of(config), handle.clone(), link_handle.clone());
+    let recall = Recall::new(config, handle.clone(), link_handle.clone(), uplink_handle.busy.clone());
     tasks.essential("uplink", Stage::Uplink, |stop| uplink.run(stop));
+    tasks.essential("recall", Stage::Uplink, |stop| recall.run(stop));
 
     let sources = Sources {
         name: config.gateway.name.clone(),

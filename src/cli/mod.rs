@@ -4,10 +4,16 @@ mod buffer;
 pub mod check;
 pub mod demo;
 pub mod exit;
+pub mod hub;
 pub mod leaf_conf;
+pub mod recall;
+pub mod receipts;
 pub mod render;
+pub mod rows;
 mod run;
+pub mod server;
 mod status;
+pub mod tail;
 
 use std::path::PathBuf;
 
@@ -41,6 +47,12 @@ enum Command {
     Buffer(buffer::BufferCommand),
     /// A plant, a gateway and a cloud on this machine, for a minute, with faults
     Demo(demo::DemoArgs),
+    /// At the hub: keep what arrives, each row once, as JSON lines or in SQLite
+    Hub(hub::HubArgs),
+    /// At the hub: decode and print what arrives
+    Tail(tail::TailArgs),
+    /// At the hub: ask a gateway for raw readings
+    Recall(recall::RecallArgs),
     /// Print the configuration of the leaf node beside the gateway
     LeafConf(leaf_conf::LeafConfArgs),
     /// Compile a component; the gateway calls this in a child process
@@ -95,6 +107,17 @@ async fn answer(command: Command, stop: CancellationToken) -> anyhow::Result<Exi
         Command::Status(args) => status::run(args).await,
         Command::Buffer(command) => buffer::run(command).await,
         Command::Demo(args) => demo::run(args, stop).await,
+        Command::Hub(args) => {
+            let summary = hub::run(args.clone(), stop).await?;
+            hub::print(&args, &summary);
+            Ok(if summary.unexplained + summary.undecodable == 0 { Exit::Ok } else { Exit::Failure })
+        }
+        Command::Tail(args) => tail::run(args, stop).await.map(|()| Exit::Ok).map_err(Into::into),
+        Command::Recall(args) => {
+            let recalled = recall::run(args, stop).await?;
+            eprintln!("{} readings in {} chunks, {}", recalled.readings, recalled.chunks, render::bytes(recalled.bytes));
+            Ok(Exit::Ok)
+        }
         Command::Run(_) | Command::Check(_) | Command::LeafConf(_) | Command::Compile { .. } => {
             unreachable!("handled before the runtime was made")
         }

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::block;
+use crate::cli::rows::{Block, Form};
 use crate::sample::Lane;
 use crate::store;
 
@@ -101,11 +102,16 @@ impl Console {
 }
 
 fn describe(row: &crate::outbox::OutRow) -> serde_json::Value {
-    let rows = match block::decode_envelope(&row.body) {
-        Ok(envelope) => crate::cli::render::envelope(&envelope, row.clock_correction),
-        Err(err) => serde_json::json!({ "error": err.to_string() }),
+    let (stream, rows) = match block::decode_envelope(&row.body) {
+        Ok(envelope) => {
+            let block = Block { envelope: &envelope, clock_correction: row.clock_correction };
+            let lines = block.lines(Form::Json, &serde_json::Map::new());
+            let rows = lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+            (envelope.stream.clone(), serde_json::Value::Array(rows))
+        }
+        Err(err) => (String::new(), serde_json::json!({ "error": err.to_string() })),
     };
     serde_json::json!({
-        "lane": row.subject.lane.token(), "seq": row.seq, "bytes": row.body.len(), "block": rows,
+        "lane": row.subject.lane.token(), "seq": row.seq, "bytes": row.body.len(), "stream": stream, "rows": rows,
     })
 }

@@ -142,9 +142,13 @@ impl Part {
         if message.status.is_some() {
             return Part::Nobody;
         }
-        let header = |name| message.headers.as_ref().and_then(|headers| headers.get(name)).map(HeaderValue::as_str);
+        let header =
+            |name| message.headers.as_ref().and_then(|headers| headers.get(name)).map(HeaderValue::as_str);
         if let Some(number) = header(CHUNK).and_then(|text| text.parse().ok()) {
-            return Part::Chunk { number, clock_correction: header(CLOCK_CORRECTION).and_then(|text| text.parse().ok()) };
+            return Part::Chunk {
+                number,
+                clock_correction: header(CLOCK_CORRECTION).and_then(|text| text.parse().ok()),
+            };
         }
         if let Some(text) = header(REFUSED) {
             let (number, text) = text.split_once(' ').unwrap_or((text, ""));
@@ -177,7 +181,12 @@ mod tests {
         let text = br#"{"stream":"s","from":"1970-01-01T00:00:01Z","to":2000000000}"#;
         let query = Request::read(text).unwrap();
         assert_eq!((query.from, query.to, query.after), (1_000_000_000, 2_000_000_000, 0));
-        for bad in [&b""[..], b"{}", br#"{"stream":"s","from":"then","to":1}"#, br#"{"stream":"s","from":0,"to":1,"x":1}"#] {
+        for bad in [
+            &b""[..],
+            b"{}",
+            br#"{"stream":"s","from":"then","to":1}"#,
+            br#"{"stream":"s","from":0,"to":1,"x":1}"#,
+        ] {
             assert_eq!(Request::read(bad), Err(RecallRefused::BadRequest));
         }
         assert_eq!(Request::read(br#"{"stream":"s","from":5,"to":5}"#), Err(RecallRefused::EmptyWindow));
