@@ -8,3 +8,4 @@ mod power_rig;
 mod replay;
 mod runtime;
 mod store_power;
+mod whole;
