@@ -168,6 +168,8 @@ pub struct Store {
     pub(super) stats: StoreStats,
     stats_out: watch::Sender<StoreStats>,
     deadline: Option<Instant>,
+    /// When the log was last told that caps drop outputs.
+    pub(super) drops_told: Option<Instant>,
 }
 
 enum Event {
@@ -277,6 +279,7 @@ impl Store {
             stats,
             stats_out,
             deadline: None,
+            drops_told: None,
             policy,
         };
         store.publish_stats();

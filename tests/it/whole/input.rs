@@ -80,8 +80,8 @@ async fn bad_input_is_counted_by_reason_and_costs_the_good_stream_nothing() {
         status.doors[0].streams[stream].rejected.get(reason).copied().unwrap_or_default()
     };
     let counts = [
-        ("odd", "malformed", 3),
-        ("odd", "not_finite", 2),
+        ("odd", "malformed", 2),
+        ("odd", "not_finite", 3),
         ("odd", "integer_out_of_range", 1),
         ("odd", "text", 1),
         ("odd", "too_deep", 1),

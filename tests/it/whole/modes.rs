@@ -114,7 +114,7 @@ async fn times_are_estimates_until_the_clock_is_trusted_and_then_corrected() {
     let offset = behind(&first).unwrap();
     // What the broker kept for two seconds arrived two seconds late; what came afterwards shows the estimate.
     let newest = *again.last().expect("estimates after the kill");
-    assert!((newest - offset).abs() < SECOND, "{offset} before, {newest} after");
+    assert!((newest - offset).abs() < SECOND, "{offset} before, {again:?} after");
 
     let uncorrected = books.messages.len();
     std::fs::write(&file, "").unwrap();

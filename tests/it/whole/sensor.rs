@@ -66,7 +66,8 @@ impl Plan {
     fn measure(&self, count: u64, behind_ms: i64, closing: bool) -> Vec<Measured> {
         let time_ms = clock::realtime() / 1_000_000 + behind_ms;
         let topics = (0..self.series).map(|number| format!("plant/{}-{number}/state", self.name));
-        topics.map(|topic| Measured { topic, time_ms, value: count, closing }).collect()
+        let noise = |at: usize| (count * 1_000_003 + at as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 24;
+        topics.enumerate().map(|(at, topic)| Measured { topic, time_ms, value: noise(at), closing }).collect()
     }
 }
 

@@ -33,6 +33,7 @@ pub const QUICK: &str = r#"
 commit_interval = "100ms"
 checkpoint_interval_min = "200ms"
 checkpoint_interval = "1s"
+wear_bytes_per_day = 0
 [uplink]
 ack_timeout = "1s"
 "#;
