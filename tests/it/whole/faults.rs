@@ -50,7 +50,8 @@ async fn an_alarm_reaches_the_hub_ahead_of_a_backlog() {
     books.read().await;
     let before = books.messages.len();
     publish(site.ports.broker, reading(77)).await;
-    site.wait("an alarm", |status| status.pipeline.alarms >= 1).await;
+    let position = site.wait("an alarm", |status| status.pipeline.alarms >= 1).await.pipeline.position;
+    site.wait("the alarm in the buffer", |status| status.store.checkpoint_position >= position).await;
     site.wire.send_replace(Wire::Whole);
     books.settle(&sensors.finish().await).await;
     let at = books.messages.iter().position(|message| message.stamp.origin.lane == Lane::Alarm);

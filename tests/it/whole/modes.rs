@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use async_nats::ConnectOptions;
 use frond::block::{Rows, WireClock};
-use frond::platform::clock;
 use frond::sample::SECOND;
 use nix::sys::signal::Signal;
 use tokio::time::sleep;
@@ -69,11 +68,16 @@ async fn a_stream_without_durability_is_acknowledged_at_once() {
     books.settle(&sensors.finish().await).await;
 }
 
-/// How far the estimated times of a message's windows are behind the system's clock: `ts`, a reading itself, tells it.
+/// A window of 200 ms holds readings of that time, and a little more on a busy machine.
+const KEPT_MS: f64 = 500.0;
+
+/// How far the times of a message's windows are behind the system's clock: `ts`, a reading itself, tells it. `None` if the
+/// window holds readings that the broker had kept: those arrived late.
 fn behind(message: &AtHub) -> Option<i64> {
     let Rows::Windows { rows, .. } = &message.envelope.rows else { return None };
     let row = rows.iter().find(|row| message.envelope.series[&row.series].name.ends_with("/ts"))?;
-    Some(row.first.as_f64() as i64 * 1_000_000 - row.start)
+    let kept = row.max.as_f64() - row.min.as_f64() > KEPT_MS;
+    (!kept).then(|| row.first.as_f64() as i64 * 1_000_000 - row.start)
 }
 
 fn estimated(message: &AtHub) -> bool {
@@ -103,37 +107,39 @@ async fn times_are_estimates_until_the_clock_is_trusted_and_then_corrected() {
     site.kill(Role::Gateway).await;
     // Long enough to tell one estimate from another.
     sleep(Duration::from_secs(2)).await;
-    let left = books.messages.len();
+    books.read().await;
+    let last = books.messages.iter().map(|message| message.stamp.seq).max().unwrap();
     site.run(Role::Gateway).await;
     site.wait_for_doors().await;
-    sensors.acknowledged(60).await;
-    site.wire.send_replace(Wire::Cut);
-    site.wait("a backlog", |status| status.store.outbox_rows >= 5).await;
-    books.read().await;
-    let again: Vec<i64> = books.messages[left..].iter().filter(|m| estimated(m)).filter_map(behind).collect();
     let offset = behind(&first).unwrap();
-    // What the broker kept for two seconds arrived two seconds late; what came afterwards shows the estimate.
-    let newest = *again.last().expect("estimates after the kill");
-    assert!((newest - offset).abs() < SECOND, "{offset} before, {again:?} after");
-
+    let same = |message: &AtHub| {
+        let of = behind(message).filter(|_| message.stamp.seq > last && estimated(message));
+        of.is_some_and(|behind| (behind - offset).abs() < SECOND)
+    };
+    // Outputs made before the kill may still come: a few more than those is enough.
+    sensors.acknowledged(60).await;
+    books.until("the same estimate after the kill", same).await;
+    site.wire.send_replace(Wire::Cut);
+    site.wait("a backlog", |status| status.store.outbox_rows >= 5 && status.link.state != "up").await;
+    books.read().await;
     let uncorrected = books.messages.len();
     std::fs::write(&file, "").unwrap();
     site.wait("trust", |status| status.clock_trusted).await;
     site.logged(&["INFO", "clock is trusted; readings of this boot are re-based"]).await;
     site.wire.send_replace(Wire::Whole);
     let arrival = books.until("a trusted time", |message| message.envelope.clock == WireClock::Arrival).await;
-    assert!(behind(&arrival).unwrap().abs() < SECOND);
+    assert!(behind(&arrival).is_none_or(|behind| behind.abs() < SECOND));
     assert!(books.messages[..uncorrected].iter().all(|m| estimated(m) && m.stamp.clock_correction.is_none()));
     let corrected: Vec<&AtHub> = books.messages[uncorrected..].iter().filter(|m| estimated(m)).collect();
     assert!(corrected.len() >= 3, "estimates that had not left: {}", corrected.len());
     for message in corrected {
         let correction = message.stamp.clock_correction.expect("it is known");
-        let error = behind(message).unwrap() - correction;
+        let Some(behind) = behind(message) else { continue };
+        let error = behind - correction;
         assert!(error.abs() < SECOND, "still {error} ns behind");
     }
     let said = site.frond(&["status", "--config", "frond.toml"]).await;
     assert!(said.contains("clock trusted"), "{said}");
-    assert!(clock::boottime() > 0);
     sensors.finish().await;
 }
 

@@ -66,8 +66,7 @@ impl Plan {
     fn measure(&self, count: u64, behind_ms: i64, closing: bool) -> Vec<Measured> {
         let time_ms = clock::realtime() / 1_000_000 + behind_ms;
         let topics = (0..self.series).map(|number| format!("plant/{}-{number}/state", self.name));
-        let noise = |at: usize| (count * 1_000_003 + at as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 24;
-        topics.enumerate().map(|(at, topic)| Measured { topic, time_ms, value: noise(at), closing }).collect()
+        topics.enumerate().map(|(at, topic)| Measured { topic, time_ms, value: noise(count * 1_000_003 + at as u64), closing }).collect()
     }
 }
 
@@ -159,6 +158,14 @@ async fn run(port: u16, plan: Plan, stop: CancellationToken, progress: watch::Se
         waiting.make_contiguous().sort_by_key(|one| one.time_ms);
         tokio::time::sleep(AGAIN).await;
     }
+}
+
+/// Values that no codec can shorten (splitmix64), of 40 bits, so that sums of them stay integers.
+fn noise(seed: u64) -> u64 {
+    let mut mixed = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    (mixed ^ (mixed >> 31)) >> 24
 }
 
 /// Publishes these messages at QoS 1 and returns when the last is acknowledged.
