@@ -74,7 +74,8 @@ impl Books {
                 let sensors = |row: &&WindowRow| envelope.series[&row.series].name.starts_with("plant/");
                 for row in rows.iter().filter(sensors) {
                     let (count, late) = (u64::from(row.count), u64::from(row.late));
-                    let window = Window { length: *length, count, late, duplicates: u64::from(row.duplicates) };
+                    let window =
+                        Window { length: *length, count, late, duplicates: u64::from(row.duplicates) };
                     self.holdings.hold(&envelope.series[&row.series].name, row.start, window);
                 }
             }
@@ -89,7 +90,9 @@ impl Books {
         let verdict = loop {
             self.read().await;
             let verdict = ledger.compare(&self.holdings);
-            if verdict.lost == 0 && verdict.arrived + verdict.late >= verdict.sent || Instant::now() > deadline {
+            if verdict.lost == 0 && verdict.arrived + verdict.late >= verdict.sent
+                || Instant::now() > deadline
+            {
                 break verdict;
             }
             sleep(Duration::from_millis(100)).await;

@@ -37,13 +37,20 @@ async fn a_full_disk_stops_acknowledgements_and_is_recovered_from() {
     let ballast = inside.join(data.strip_prefix("/").unwrap()).join("ballast");
     fill(&ballast);
     let stalled = site.wait("a stall", |status| status.store.stalled.is_some()).await;
-    assert!(complains(&stalled, &["database cannot be written", "free space on the partition of"]), "{:?}", stalled.complaints);
+    assert!(
+        complains(&stalled, &["database cannot be written", "free space on the partition of"]),
+        "{:?}",
+        stalled.complaints
+    );
     site.logged(&["ERROR", "database cannot be written", "free space on the partition of"]).await;
     let acknowledged = site.acknowledged("reading");
     sensors.measured(300).await;
     assert_eq!(site.acknowledged("reading"), acknowledged, "nothing is acknowledged that is not on the disk");
     let attempts = site.status().await.unwrap().store.stalled.expect("still full").attempts;
-    site.wait("another attempt", |status| status.store.stalled.as_ref().is_some_and(|s| s.attempts > attempts)).await;
+    site.wait("another attempt", |status| {
+        status.store.stalled.as_ref().is_some_and(|s| s.attempts > attempts)
+    })
+    .await;
 
     std::fs::remove_file(&ballast).unwrap();
     site.wait("recovery", |status| status.store.stalled.is_none()).await;

@@ -56,7 +56,9 @@ async fn an_alarm_reaches_the_hub_ahead_of_a_backlog() {
     books.settle(&sensors.finish().await).await;
     let at = books.messages.iter().position(|message| message.stamp.origin.lane == Lane::Alarm);
     let at = at.expect("the alarm is at the hub");
-    let Rows::Alarms(alarms) = &books.messages[at].envelope.rows else { panic!("an alarm is in the alarm lane") };
+    let Rows::Alarms(alarms) = &books.messages[at].envelope.rows else {
+        panic!("an alarm is in the alarm lane")
+    };
     assert_eq!((alarms[0].value, alarms[0].active, &*alarms[0].name), (77.0, true, "high"));
     assert!(at <= before + 2, "the alarm is number {at}, the backlog begins at {before}");
     assert!(books.messages.len() >= before + 10, "there was a backlog");
@@ -69,7 +71,11 @@ async fn a_component_that_traps_is_passed_by_counted_and_complained_of() {
     let mut sensors = Plan::new("a", 5, 20).start(site.ports.broker);
     sensors.acknowledged(100).await;
     publish(site.ports.broker, reading(666)).await;
-    let status = site.wait("a trap", |status| status.pipeline.components.get("misbehave").is_some_and(|guest| guest.traps >= 1)).await;
+    let status = site
+        .wait("a trap", |status| {
+            status.pipeline.components.get("misbehave").is_some_and(|guest| guest.traps >= 1)
+        })
+        .await;
     assert!(status.pipeline.components["misbehave"].passed_by >= 1);
     assert!(complains(&status, &["component misbehave failed", "passed it by"]), "{:?}", status.complaints);
     site.logged(&["WARN", "component discarded, its readings pass through", "misbehave"]).await;
@@ -113,10 +119,17 @@ async fn what_a_full_buffer_drops_is_counted_and_the_hole_is_explained_at_the_hu
     site.wire.send_replace(Wire::Cut);
     let dropped = site.wait("drops", |status| status.store.outbox_dropped >= 5).await;
     assert!(dropped.store.outbox_bytes <= 64 << 10);
-    site.logged(&["ERROR", "buffer is full; the oldest outputs are dropped and counted", "raise outbox.bytes_max"]).await;
+    site.logged(&[
+        "ERROR",
+        "buffer is full; the oldest outputs are dropped and counted",
+        "raise outbox.bytes_max",
+    ])
+    .await;
     site.wire.send_replace(Wire::Whole);
     let ledger = sensors.finish().await;
-    let status = site.wait("an empty buffer", |status| status.store.outbox_rows == 0 && status.link.state == "up").await;
+    let status = site
+        .wait("an empty buffer", |status| status.store.outbox_rows == 0 && status.link.state == "up")
+        .await;
     books.read().await;
     let seqs: Vec<u64> = books.messages.iter().map(|message| message.stamp.seq).collect();
     let last = books.messages.iter().max_by_key(|message| message.stamp.seq).unwrap();
@@ -144,7 +157,11 @@ async fn a_full_buffer_that_rejects_makes_the_broker_wait_and_loses_nothing() {
     sleep(Duration::from_millis(500)).await;
     let acknowledged = site.acknowledged("reading");
     sensors.measured(1_500).await;
-    assert_eq!(site.acknowledged("reading"), acknowledged, "nothing is acknowledged while the buffer is full");
+    assert_eq!(
+        site.acknowledged("reading"),
+        acknowledged,
+        "nothing is acknowledged while the buffer is full"
+    );
     site.wire.send_replace(Wire::Whole);
     site.wait("room", |status| !status.store.rejecting).await;
     books.settle(&sensors.finish().await).await;

@@ -106,7 +106,8 @@ async fn bad_input_is_counted_by_reason_and_costs_the_good_stream_nothing() {
         .until("the exact integer", |message| match &message.envelope.rows {
             Rows::Windows { rows, .. } => rows.iter().any(|row| {
                 let name = &message.envelope.series[&row.series].name;
-                name == "odd/big/v" && [row.min, row.max, row.first, row.last, row.sum] == [Value::Int(EXACT); 5]
+                name == "odd/big/v"
+                    && [row.min, row.max, row.first, row.last, row.sum] == [Value::Int(EXACT); 5]
             }),
             _ => false,
         })

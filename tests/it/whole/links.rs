@@ -23,7 +23,11 @@ async fn a_leaf_link_that_is_cut_and_then_flaps_costs_nothing() {
     sensors.acknowledged(200).await;
     site.wire.send_replace(Wire::Cut);
     let down = site.wait("leaf link down", |status| status.link.state == "local-only").await;
-    assert!(complains(&down, &["link: the leaf link to the hub is down", "check the network"]), "{:?}", down.complaints);
+    assert!(
+        complains(&down, &["link: the leaf link to the hub is down", "check the network"]),
+        "{:?}",
+        down.complaints
+    );
     assert_eq!(down.uplink.mode, "offline");
     site.logged(&["WARN", "link down", "the leaf link to the hub is down", "check the network"]).await;
     site.wait("a backlog", |status| status.store.outbox_rows >= 3).await;
@@ -46,10 +50,15 @@ async fn a_link_that_falls_silent_is_noticed_without_a_reset() {
     let (site, mut books) = Site::start(&toml("")).await;
     let mut sensors = Plan::new("a", 5, 20).start(site.ports.broker);
     sensors.acknowledged(200).await;
-    site.wait("a steady link", |status| status.uplink.mode == "normal" && status.uplink.acked_rows >= 4).await;
+    site.wait("a steady link", |status| status.uplink.mode == "normal" && status.uplink.acked_rows >= 4)
+        .await;
     site.wire.send_replace(Wire::Silent);
     let silent = site.wait("silence", |status| status.link.state == "local-only").await;
-    assert!(complains(&silent, &["the hub does not answer", "stalled network path"]), "{:?}", silent.complaints);
+    assert!(
+        complains(&silent, &["the hub does not answer", "stalled network path"]),
+        "{:?}",
+        silent.complaints
+    );
     assert!(silent.uplink.doubts >= 1, "{:?}", silent.uplink);
     site.logged(&["WARN", "acknowledgements are missing"]).await;
     site.logged(&["WARN", "link down", "the hub does not answer", "stalled network path"]).await;
@@ -62,7 +71,8 @@ async fn a_link_that_falls_silent_is_noticed_without_a_reset() {
 async fn a_slow_link_is_called_slow_and_loses_nothing() {
     // Goal: the mode says so while acknowledgements lag, and everything arrives. Method: a wire of 1 kB/s, several times
     // that to carry, then a whole one.
-    let (site, mut books) = Site::start(&toml("").replace("ack_timeout = \"1s\"", "ack_timeout = \"10s\"")).await;
+    let (site, mut books) =
+        Site::start(&toml("").replace("ack_timeout = \"1s\"", "ack_timeout = \"10s\"")).await;
     let mut sensors = Plan::new("a", 200, 500).start(site.ports.broker);
     sensors.acknowledged(200).await;
     site.wire.send_replace(Wire::Slow(1_000));
@@ -84,7 +94,11 @@ async fn a_hub_without_jetstream_is_told_from_a_link_that_is_down() {
     site.run(Role::Hub).await;
     let without = site.wait("no JetStream", |status| complains(status, &["the hub has no JetStream"])).await;
     assert_eq!(without.link.state, "local-only");
-    assert!(complains(&without, &["enable JetStream at the hub: jetstream { domain: hub }"]), "{:?}", without.complaints);
+    assert!(
+        complains(&without, &["enable JetStream at the hub: jetstream { domain: hub }"]),
+        "{:?}",
+        without.complaints
+    );
     site.logged(&["WARN", "link down", "the hub has no JetStream", "enable JetStream at the hub"]).await;
     site.stop(Role::Hub, Signal::SIGTERM).await;
     site.write_hub(JetStream::On, "");
@@ -101,13 +115,21 @@ async fn a_full_stream_at_the_hub_is_waited_for() {
     let mut sensors = Plan::new("a", 5, 20).start(site.ports.broker);
     sensors.acknowledged(100).await;
     let full = site.wait("a full hub", |status| status.uplink.refusal.is_some()).await;
-    assert!(complains(&full, &["hub: JetStream at the hub is full", "make room at the hub"]), "{:?}", full.complaints);
+    assert!(
+        complains(&full, &["hub: JetStream at the hub is full", "make room at the hub"]),
+        "{:?}",
+        full.complaints
+    );
     site.logged(&["WARN", "rows are kept", "JetStream at the hub is full", "make room at the hub"]).await;
-    site.wait("refused", |status| status.uplink.mode == "refused by the hub" && status.store.outbox_rows > 1).await;
+    site.wait("refused", |status| status.uplink.mode == "refused by the hub" && status.store.outbox_rows > 1)
+        .await;
     books.resize(-1).await;
     books.settle(&sensors.finish().await).await;
     site.logged(&["the hub takes rows again"]).await;
-    site.wait("no refusal", |status| status.uplink.refusal.is_none() && status.uplink.mode != "refused by the hub").await;
+    site.wait("no refusal", |status| {
+        status.uplink.refusal.is_none() && status.uplink.mode != "refused by the hub"
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -127,7 +149,11 @@ async fn a_broker_that_restarts_or_stays_away_loses_nothing_it_acknowledged() {
     site.logged(&["WARN", "no connection to the broker; retrying"]).await;
     let before = sensors.progress.borrow().acknowledged;
     sensors.measured(500).await;
-    assert_eq!(sensors.progress.borrow().acknowledged, before, "nobody acknowledges while the broker is away");
+    assert_eq!(
+        sensors.progress.borrow().acknowledged,
+        before,
+        "nobody acknowledges while the broker is away"
+    );
     site.run(Role::Broker).await;
     site.wait_for_doors().await;
     books.settle(&sensors.finish().await).await;

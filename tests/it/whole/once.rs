@@ -83,9 +83,13 @@ async fn ctrl_c_at_any_moment_leaves_no_process_and_no_folder() {
         kill(Pid::from_raw(i32::try_from(pid).unwrap()), Signal::SIGINT).unwrap();
         let output = timeout(Duration::from_secs(10), child.wait()).await.expect("it ends in time").unwrap();
         assert_eq!(output.code(), Some(130), "round {round}, after {nap:?}");
-        let left: Vec<_> = children.iter().filter(|(pid, started)| stat(*pid).is_some_and(|now| now.1 == *started)).collect();
+        let left: Vec<_> = children
+            .iter()
+            .filter(|(pid, started)| stat(*pid).is_some_and(|now| now.1 == *started))
+            .collect();
         assert!(left.is_empty(), "round {round}, after {nap:?}: {left:?} live on");
-        let files: Vec<_> = std::fs::read_dir(temporary.path()).unwrap().flatten().map(|entry| entry.path()).collect();
+        let files: Vec<_> =
+            std::fs::read_dir(temporary.path()).unwrap().flatten().map(|entry| entry.path()).collect();
         assert!(files.is_empty(), "round {round}, after {nap:?}: {files:?}");
     }
     assert!(children_seen >= 4, "some rounds had children");

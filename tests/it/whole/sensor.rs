@@ -66,7 +66,15 @@ impl Plan {
     fn measure(&self, count: u64, behind_ms: i64, closing: bool) -> Vec<Measured> {
         let time_ms = clock::realtime() / 1_000_000 + behind_ms;
         let topics = (0..self.series).map(|number| format!("plant/{}-{number}/state", self.name));
-        topics.enumerate().map(|(at, topic)| Measured { topic, time_ms, value: noise(count * 1_000_003 + at as u64), closing }).collect()
+        topics
+            .enumerate()
+            .map(|(at, topic)| Measured {
+                topic,
+                time_ms,
+                value: noise(count * 1_000_003 + at as u64),
+                closing,
+            })
+            .collect()
     }
 }
 

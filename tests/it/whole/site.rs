@@ -98,7 +98,7 @@ impl Site {
             kept: Some(kept),
             _tasks: tasks,
         };
-        site.write_broker("allow_anonymous true");
+        site.write_broker("allow_anonymous true\nmax_inflight_messages 4000");
         site.write_hub(JetStream::On, "");
         site.write(
             "frond.toml",
@@ -229,7 +229,11 @@ impl Site {
         if let Some(port) = port {
             while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err() {
                 let ended = child.try_wait().unwrap();
-                assert!(ended.is_none() && Instant::now() < deadline, "{role:?}: {}", tail(&self.log_path(role)));
+                assert!(
+                    ended.is_none() && Instant::now() < deadline,
+                    "{role:?}: {}",
+                    tail(&self.log_path(role))
+                );
                 sleep(LOOK).await;
             }
         }
@@ -286,7 +290,12 @@ impl Site {
     }
 
     /// As [`Site::wait`], with another patience.
-    pub async fn wait_for(&self, patience: Duration, what: &str, satisfies: impl Fn(&Status) -> bool) -> Status {
+    pub async fn wait_for(
+        &self,
+        patience: Duration,
+        what: &str,
+        satisfies: impl Fn(&Status) -> bool,
+    ) -> Status {
         let deadline = Instant::now() + patience;
         loop {
             let status = self.status().await;

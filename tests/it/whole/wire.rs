@@ -63,7 +63,12 @@ enum Toward {
     Leaf,
 }
 
-async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut wire: watch::Receiver<Wire>, toward: Toward) {
+async fn pass(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut wire: watch::Receiver<Wire>,
+    toward: Toward,
+) {
     let mut buffer = vec![0; 65_536];
     loop {
         if wire.wait_for(|wire| *wire != Wire::Silent).await.is_err() {
@@ -81,7 +86,9 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut wire: watch::
             let _ = tokio::time::timeout(nap, wire.wait_for(|wire| !matches!(wire, Wire::Slow(_)))).await;
         }
         // What was read before the silence began passes after it.
-        if wire.wait_for(|wire| *wire != Wire::Silent).await.is_err() || to.write_all(&buffer[..read]).await.is_err() {
+        if wire.wait_for(|wire| *wire != Wire::Silent).await.is_err()
+            || to.write_all(&buffer[..read]).await.is_err()
+        {
             return;
         }
     }
