@@ -204,7 +204,12 @@ impl Sources {
             complaints.push(format!("hub: {refusal}"));
         }
         if store.wear_budget_per_day > 0 && store.written_per_day > store.wear_budget_per_day as f64 {
-            complaints.push("more is written to flash than the wear budget allows; the commit interval is at its bound".into());
+            complaints.push(format!(
+                "more is written to flash than the wear budget allows: {} a day at this rate, of {}; the commit interval is {} ms",
+                bytes(store.written_per_day as u64),
+                bytes(store.wear_budget_per_day),
+                store.commit_interval_ms
+            ));
         }
         for (name, component) in &pipeline.components {
             if component.passed_by > 0 {

@@ -116,6 +116,8 @@ pub struct Pipeline {
     lines: BTreeMap<StreamId, Line>,
     series: BTreeMap<SeriesId, SeriesEntry>,
     processors: BTreeMap<String, Processor>,
+    /// Components that could not be opened, with the readings that passed them by.
+    unopened: BTreeMap<String, u64>,
     raw: BTreeMap<(StreamId, Timeline), Vec<Reading>>,
     raw_readings: usize,
     position: u64,
@@ -148,6 +150,7 @@ impl Pipeline {
             lines,
             series,
             processors: BTreeMap::new(),
+            unopened: BTreeMap::new(),
             raw: BTreeMap::new(),
             raw_readings: 0,
             position: 0,
@@ -222,6 +225,7 @@ impl Pipeline {
             Ok(host) => host,
             Err(err) => {
                 error!(error = %crate::platform::log::chain(&err), "no component can run; readings pass them by");
+                self.unopened = self.setup.components.iter().map(|component| (component.name.clone(), 0)).collect();
                 return None;
             }
         };
@@ -231,11 +235,14 @@ impl Pipeline {
                     info!(component = component.name, "component ready");
                     self.processors.insert(component.name.clone(), processor);
                 }
-                Err(err) => error!(
-                    component = component.name,
-                    error = %crate::platform::log::chain(&err),
-                    "component cannot be opened; readings pass it by"
-                ),
+                Err(err) => {
+                    error!(
+                        component = component.name,
+                        error = %crate::platform::log::chain(&err),
+                        "component cannot be opened; readings pass it by"
+                    );
+                    self.unopened.insert(component.name.clone(), 0);
+                }
             }
         }
         Some(host)
@@ -308,7 +315,11 @@ impl Pipeline {
         runtime: &tokio::runtime::Runtime,
     ) -> Vec<Reading> {
         let Some(line) = self.lines.get_mut(&stream) else { return readings };
-        let Some(processor) = line.component().and_then(|name| self.processors.get_mut(name)) else {
+        let Some(name) = line.component() else { return readings };
+        let Some(processor) = self.processors.get_mut(name) else {
+            if let Some(passed_by) = self.unopened.get_mut(name) {
+                *passed_by += readings.len() as u64;
+            }
             return readings;
         };
         let (series, store) = (&self.series, &self.setup.store);
@@ -404,8 +415,12 @@ impl Pipeline {
         self.stats.late = late;
         self.stats.duplicates = duplicates;
         self.stats.position = self.position;
-        self.stats.components =
-            self.processors.iter().map(|(name, processor)| (name.clone(), ComponentStats::of(processor.counters()))).collect();
+        let opened = self.processors.iter().map(|(name, processor)| (name, ComponentStats::of(processor.counters())));
+        let unopened = self
+            .unopened
+            .iter()
+            .map(|(name, passed_by)| (name, ComponentStats { passed_by: *passed_by, ..ComponentStats::default() }));
+        self.stats.components = opened.chain(unopened).map(|(name, stats)| (name.clone(), stats)).collect();
         self.stats_out.send_replace(self.stats.clone());
     }
 }

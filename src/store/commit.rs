@@ -1,8 +1,11 @@
 //! One transaction for everything that changes. Either all of it is on flash afterwards, or nothing has changed here.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use rusqlite::params;
+use tokio::time::Instant;
+use tracing::{error, info, warn};
 
 use crate::journal::{Committed, Group, hot, ring};
 use crate::outbox::Settled;
@@ -16,6 +19,8 @@ use crate::config::FullPolicy;
 
 /// When an output was made while the clock was not trusted: it leaves by the byte cap, not by age.
 const NEVER_AGES: Nanos = i64::MAX;
+/// Between two lines of the log that say that caps drop outputs: six an hour, whatever the flood.
+const TELL_DROPS_EVERY: Duration = Duration::from_secs(600);
 
 /// What a commit makes true.
 #[derive(Debug, Default)]
@@ -72,18 +77,50 @@ impl Store {
                 ledger.append(&tx, &checkpoint.outputs, now.unwrap_or(NEVER_AGES))?;
             }
             ledger.settle(&tx, &self.settled)?;
-            self.stats.rejecting = self.apply_caps(&tx, &mut ledger, now)?;
+            let rejecting = self.apply_caps(&tx, &mut ledger, now)?;
             ledger.write(&tx, &self.ledger)?;
             fault::point("journal.before_commit");
             tx.commit()?;
             fault::point("journal.after_commit");
             self.names.written();
+            self.tell_rejecting(rejecting);
         }
+        self.tell_drops(&ledger);
         self.ledger = ledger;
         self.ring = usage;
         self.tail = tail;
         self.settled = Settled::default();
         Ok(self.finish(pos, hot_row.is_some()))
+    }
+
+    /// Begins to refuse messages, or takes them again, and says so.
+    fn tell_rejecting(&mut self, rejecting: bool) {
+        match (self.stats.rejecting, rejecting) {
+            (false, true) => warn!(
+                advice = "mend the link to the hub, or raise outbox.bytes_max or the stream's outbox_bytes_max",
+                "buffer is full; messages are not taken until it has room, senders keep them"
+            ),
+            (true, false) => info!("buffer has room; messages are taken again"),
+            _ => {}
+        }
+        self.stats.rejecting = rejecting;
+    }
+
+    /// Says that caps drop outputs: when it begins, and now and then while it goes on.
+    fn tell_drops(&mut self, ledger: &crate::outbox::table::Ledger) {
+        let dropped = |ledger: &crate::outbox::table::Ledger| -> u64 {
+            ledger.accounts().map(|(_, account)| account.dropped).sum()
+        };
+        let now = dropped(ledger);
+        let silent = self.drops_told.is_none_or(|told| told.elapsed() >= TELL_DROPS_EVERY);
+        if now > dropped(&self.ledger) && silent {
+            self.drops_told = Some(Instant::now());
+            error!(
+                dropped = now,
+                advice = "mend the link to the hub, raise outbox.bytes_max or the stream's outbox_bytes_max, or let the stream reject",
+                "buffer is full; the oldest outputs are dropped and counted"
+            );
+        }
     }
 
     /// The messages of the group that go into a hot row. Those of a door are all of one durability.

@@ -97,6 +97,7 @@ impl Store {
             stats,
             stats_out,
             deadline: None,
+            drops_told: None,
             peers: BTreeMap::new(),
             committed_at: Instant::now(),
             policy,

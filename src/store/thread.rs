@@ -64,6 +64,8 @@ pub struct Store {
     pub(super) stats: StoreStats,
     pub(super) stats_out: watch::Sender<StoreStats>,
     pub(super) deadline: Option<Instant>,
+    /// When the log was last told that caps drop outputs.
+    pub(super) drops_told: Option<Instant>,
     pub(super) peers: BTreeMap<DoorId, Peer>,
     pub(super) committed_at: Instant,
 }

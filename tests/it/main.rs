@@ -17,3 +17,4 @@ mod runtime;
 mod store;
 mod store_power;
 mod uplink;
+mod whole;

@@ -1,0 +1,13 @@
+//! The whole gateway: the real binary between a real mosquitto and real nats-servers, with everything that goes wrong
+//! around it. Each test ends in a stated state in the status, a log line that says what to do, and a ledger without loss.
+
+mod books;
+mod disk;
+mod faults;
+mod input;
+mod links;
+mod modes;
+mod once;
+mod sensor;
+mod site;
+mod wire;
