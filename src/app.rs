@@ -27,7 +27,9 @@ use crate::platform::notify;
 use crate::platform::signals::{Signals, SignalsError};
 use crate::runtime::{Pipeline, pipeline};
 use crate::sample::{DoorId, Durability, StreamId};
-use crate::store::{self, DoorSetup, DoorStart, Handle, Inbound, Policy, Start, Store, StoreError, StreamPolicy};
+use crate::store::{
+    self, DoorSetup, DoorStart, Handle, Inbound, Policy, Start, Store, StoreError, StreamPolicy,
+};
 use crate::supervise::{Ended, Stage, Tasks, ThreadError};
 use crate::uplink::recall::Recall;
 use crate::uplink::{self, Uplink};
@@ -120,8 +122,13 @@ fn start_all(tasks: &mut Tasks, config: &Config, store: Store, mut start: Start)
     let streams: Vec<(StreamId, config::Stream)> =
         config.streams.iter().map(|stream| (start.streams[&stream.name], stream.clone())).collect();
 
-    let channels =
-        store::Channels { inbound: inbound_in, commands: commands_in, checkpoints: checkpoints_in, committed, correction };
+    let channels = store::Channels {
+        inbound: inbound_in,
+        commands: commands_in,
+        checkpoints: checkpoints_in,
+        committed,
+        correction,
+    };
     let (beat, store_clock) = (tasks.beat("store", STORE_BEAT), clock.clone());
     tasks.thread("store", Stage::Store, move |stop| store.run(channels, store_clock, &beat, &stop))?;
 
@@ -133,7 +140,8 @@ fn start_all(tasks: &mut Tasks, config: &Config, store: Store, mut start: Start)
         link.run(stop).await;
         Ok::<(), std::convert::Infallible>(())
     });
-    let (uplink, uplink_handle) = Uplink::new(uplink::Settings::of(config), handle.clone(), link_handle.clone());
+    let (uplink, uplink_handle) =
+        Uplink::new(uplink::Settings::of(config), handle.clone(), link_handle.clone());
     let recall = Recall::new(config, handle.clone(), link_handle.clone(), uplink_handle.busy.clone());
     tasks.essential("uplink", Stage::Uplink, |stop| uplink.run(stop));
     tasks.essential("recall", Stage::Uplink, |stop| recall.run(stop));
@@ -203,7 +211,9 @@ fn start_pipeline(
     };
     let (pipeline, stats) = Pipeline::new(setup);
     let beat = tasks.beat("pipeline", PIPELINE_BEAT);
-    tasks.thread("pipeline", Stage::Pipeline, move |stop| pipeline.run(committed, checkpoints, &beat, &stop))?;
+    tasks.thread("pipeline", Stage::Pipeline, move |stop| {
+        pipeline.run(committed, checkpoints, &beat, &stop)
+    })?;
     Ok(stats)
 }
 

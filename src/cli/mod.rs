@@ -115,7 +115,12 @@ async fn answer(command: Command, stop: CancellationToken) -> anyhow::Result<Exi
         Command::Tail(args) => tail::run(args, stop).await.map(|()| Exit::Ok).map_err(Into::into),
         Command::Recall(args) => {
             let recalled = recall::run(args, stop).await?;
-            eprintln!("{} readings in {} chunks, {}", recalled.readings, recalled.chunks, render::bytes(recalled.bytes));
+            eprintln!(
+                "{} readings in {} chunks, {}",
+                recalled.readings,
+                recalled.chunks,
+                render::bytes(recalled.bytes)
+            );
             Ok(Exit::Ok)
         }
         Command::Run(_) | Command::Check(_) | Command::LeafConf(_) | Command::Compile { .. } => {

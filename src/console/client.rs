@@ -11,13 +11,17 @@ use super::{ANSWER_BYTES_MAX, PATIENCE, Request};
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum AskError {
-    #[error("no gateway answers at {path}: is frond running, with this configuration, and may you use its socket?")]
+    #[error(
+        "no gateway answers at {path}: is frond running, with this configuration, and may you use its socket?"
+    )]
     Connect { path: PathBuf, source: std::io::Error },
     #[error("the gateway at {path} did not answer in time")]
     Slow { path: PathBuf },
     #[error("the connection to {path} broke")]
     Broken { path: PathBuf, source: std::io::Error },
-    #[error("the gateway at {path} answered something this program does not understand; are both the same version?")]
+    #[error(
+        "the gateway at {path} answered something this program does not understand; are both the same version?"
+    )]
     Answer { path: PathBuf, source: serde_json::Error },
 }
 

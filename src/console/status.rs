@@ -17,6 +17,9 @@ use crate::sample::{Nanos, SECOND};
 use crate::store::StoreStats;
 use crate::uplink;
 
+/// The rate of wear is an average over ten minutes; it says little before they are over.
+const WEAR_SETTLED: Nanos = 600 * SECOND;
+
 /// Where the status is read from. Each source belongs to a task, which publishes snapshots of it.
 #[derive(Debug)]
 pub struct Sources {
@@ -187,13 +190,17 @@ impl Sources {
             complaints.push(format!("database cannot be written: {}; {}", stalled.reason, stalled.advice));
         }
         if store.rejecting {
-            complaints.push("buffer is full and a stream rejects when full: messages are not taken".to_owned());
+            complaints
+                .push("buffer is full and a stream rejects when full: messages are not taken".to_owned());
         }
         if let Some(path) = &store.set_aside {
             complaints.push(format!("an unusable database was set aside as {path}"));
         }
         if store.damaged > 0 {
-            complaints.push(format!("{} blocks of the database could not be read; the log names them", store.damaged));
+            complaints.push(format!(
+                "{} blocks of the database could not be read; the log names them",
+                store.damaged
+            ));
         }
         if self.wants_link && link.state != "up" {
             let reason = link.reason.as_deref().unwrap_or("not connected yet");
@@ -203,7 +210,12 @@ impl Sources {
         if let Some(refusal) = &uplink.refusal {
             complaints.push(format!("hub: {refusal}"));
         }
-        if store.wear_budget_per_day > 0 && store.written_per_day > store.wear_budget_per_day as f64 {
+        // Before that the average stands on little more than the first start.
+        let settled = clock::boottime() - self.started > WEAR_SETTLED;
+        if settled
+            && store.wear_budget_per_day > 0
+            && store.written_per_day > store.wear_budget_per_day as f64
+        {
             complaints.push(format!(
                 "more is written to flash than the wear budget allows: {} a day at this rate, of {}; the commit interval is {} ms",
                 bytes(store.written_per_day as u64),
@@ -213,7 +225,8 @@ impl Sources {
         }
         for (name, component) in &pipeline.components {
             if component.passed_by > 0 {
-                complaints.push(format!("component {name} failed: {} readings passed it by", component.passed_by));
+                complaints
+                    .push(format!("component {name} failed: {} readings passed it by", component.passed_by));
             }
         }
         complaints
@@ -327,27 +340,39 @@ impl Status {
         };
         let mut text = String::new();
         let mut line = |name: &str, what: String| text.push_str(&format!("{name:<10} {what}\n"));
-        line("outbox", format!(
-            "{} outputs, {}; {} dropped by caps in all",
-            store.outbox_rows,
-            bytes(store.outbox_bytes),
-            store.outbox_dropped
-        ));
-        line("raw ring", format!(
-            "{} readings in {}; {} dropped to make room since the start",
-            store.ring_readings,
-            bytes(store.ring_bytes),
-            store.ring_dropped
-        ));
-        line("journal", format!(
-            "{} readings in {} groups, every {} ms; last commit {:.1} ms, slowest {:.1} ms",
-            store.readings, store.commits, store.commit_interval_ms, store.commit_ms, store.commit_ms_max
-        ));
-        line("flash", format!(
-            "{} written, {per_reading:.1} bytes per reading; {} a day at this rate, {budget}",
-            bytes(store.written_bytes),
-            bytes(store.written_per_day as u64),
-        ));
+        line(
+            "outbox",
+            format!(
+                "{} outputs, {}; {} dropped by caps in all",
+                store.outbox_rows,
+                bytes(store.outbox_bytes),
+                store.outbox_dropped
+            ),
+        );
+        line(
+            "raw ring",
+            format!(
+                "{} readings in {}; {} dropped to make room since the start",
+                store.ring_readings,
+                bytes(store.ring_bytes),
+                store.ring_dropped
+            ),
+        );
+        line(
+            "journal",
+            format!(
+                "{} readings in {} groups, every {} ms; last commit {:.1} ms, slowest {:.1} ms",
+                store.readings, store.commits, store.commit_interval_ms, store.commit_ms, store.commit_ms_max
+            ),
+        );
+        line(
+            "flash",
+            format!(
+                "{} written, {per_reading:.1} bytes per reading; {} a day at this rate, {budget}",
+                bytes(store.written_bytes),
+                bytes(store.written_per_day as u64),
+            ),
+        );
         text
     }
 }
@@ -370,13 +395,24 @@ impl fmt::Display for Status {
             bytes(self.memory_bytes)
         )?;
         for door in &self.doors {
-            writeln!(f, "{:<10} {} ({} streams), {} copies recognised", "door", door.state, door.door, door.redelivered)?;
+            writeln!(
+                f,
+                "{:<10} {} ({} streams), {} copies recognised",
+                "door", door.state, door.door, door.redelivered
+            )?;
             for (name, stream) in &door.streams {
                 let rejected: Vec<String> =
                     stream.rejected.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
-                let rejected =
-                    if rejected.is_empty() { String::new() } else { format!("; rejected: {}", rejected.join(", ")) };
-                writeln!(f, "{:<10}   {name}: {} messages, {} readings{rejected}", "", stream.messages, stream.readings)?;
+                let rejected = if rejected.is_empty() {
+                    String::new()
+                } else {
+                    format!("; rejected: {}", rejected.join(", "))
+                };
+                writeln!(
+                    f,
+                    "{:<10}   {name}: {} messages, {} readings{rejected}",
+                    "", stream.messages, stream.readings
+                )?;
             }
         }
         writeln!(

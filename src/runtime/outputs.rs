@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::block::DecodeError;
 use crate::block::{self, Alarm, Envelope, Rows, SeriesEntry, WindowRow, WireClock};
 use crate::config::{self, Reduce};
 use crate::journal::RawBlock;
 use crate::outbox::Output;
-use crate::block::DecodeError;
 use crate::reduce::{Closed, Reducer};
 use crate::sample::{BootId, Durability, Lane, Nanos, Reading, SeriesId, StreamId, Timeline};
 
@@ -81,7 +81,9 @@ impl Line {
     pub fn restore(&mut self, snapshot: &[u8], now: Nanos) -> Result<(), DecodeError> {
         let mut before = Reducer::restore(snapshot, now)?;
         match &mut self.reducer {
-            Some(reducer) if (reducer.length(), reducer.lateness()) == (before.length(), before.lateness()) => {
+            Some(reducer)
+                if (reducer.length(), reducer.lateness()) == (before.length(), before.lateness()) =>
+            {
                 *reducer = before;
             }
             _ => {
@@ -158,7 +160,8 @@ impl Line {
         let lane = self.stream.as_ref().map_or(Lane::Data, |stream| stream.lane);
         let mut outputs = Vec::new();
         let mut put = |lane, timeline, series, rows_in: usize, rows| {
-            let envelope = Envelope { stream: name.clone(), clock: wire_clock(timeline, boots), series, rows };
+            let envelope =
+                Envelope { stream: name.clone(), clock: wire_clock(timeline, boots), series, rows };
             outputs.push(Output {
                 stream,
                 lane,
@@ -203,9 +206,9 @@ impl Line {
 pub fn raw_blocks((stream, timeline): (StreamId, Timeline), mut readings: Vec<Reading>) -> Vec<RawBlock> {
     readings.sort_by_key(|reading| (reading.series, reading.time));
     let block = |chunk: &[Reading]| {
-        let (from, to) = chunk
-            .iter()
-            .fold((Nanos::MAX, Nanos::MIN), |(from, to), reading| (from.min(reading.time), to.max(reading.time)));
+        let (from, to) = chunk.iter().fold((Nanos::MAX, Nanos::MIN), |(from, to), reading| {
+            (from.min(reading.time), to.max(reading.time))
+        });
         let readings = u32::try_from(chunk.len()).expect("a chunk is far smaller");
         RawBlock { stream, timeline, from, to, readings, block: block::encode_readings(chunk) }
     };

@@ -225,7 +225,8 @@ impl Pipeline {
             Ok(host) => host,
             Err(err) => {
                 error!(error = %crate::platform::log::chain(&err), "no component can run; readings pass them by");
-                self.unopened = self.setup.components.iter().map(|component| (component.name.clone(), 0)).collect();
+                self.unopened =
+                    self.setup.components.iter().map(|component| (component.name.clone(), 0)).collect();
                 return None;
             }
         };
@@ -326,8 +327,7 @@ impl Pipeline {
         let mut registered = Vec::new();
         let describe = |id: SeriesId| series.get(&id).cloned().unwrap_or_else(|| nameless(id));
         let register = |name: &str, unit: &str| {
-            let entry =
-                SeriesEntry { name: name.to_owned(), unit: unit.to_owned(), labels: BTreeMap::new() };
+            let entry = SeriesEntry { name: name.to_owned(), unit: unit.to_owned(), labels: BTreeMap::new() };
             let outcome = runtime.block_on(store.intern(stream, entry.clone()));
             let id = outcome.map_err(|err| err.to_string())?.map_err(|err| err.to_string())?;
             registered.push((id, entry));
@@ -384,7 +384,8 @@ impl Pipeline {
             outputs.extend(line.take_outputs(*stream, &self.series, &self.setup.boots));
         }
         let raw = std::mem::take(&mut self.raw);
-        let raw = raw.into_iter().flat_map(|(key, readings)| super::outputs::raw_blocks(key, readings)).collect();
+        let raw =
+            raw.into_iter().flat_map(|(key, readings)| super::outputs::raw_blocks(key, readings)).collect();
         let state = State {
             reducers: self.lines.iter().filter_map(|(id, line)| Some((*id, line.snapshot()?))).collect(),
             components: self
@@ -415,11 +416,11 @@ impl Pipeline {
         self.stats.late = late;
         self.stats.duplicates = duplicates;
         self.stats.position = self.position;
-        let opened = self.processors.iter().map(|(name, processor)| (name, ComponentStats::of(processor.counters())));
-        let unopened = self
-            .unopened
-            .iter()
-            .map(|(name, passed_by)| (name, ComponentStats { passed_by: *passed_by, ..ComponentStats::default() }));
+        let opened =
+            self.processors.iter().map(|(name, processor)| (name, ComponentStats::of(processor.counters())));
+        let unopened = self.unopened.iter().map(|(name, passed_by)| {
+            (name, ComponentStats { passed_by: *passed_by, ..ComponentStats::default() })
+        });
         self.stats.components = opened.chain(unopened).map(|(name, stats)| (name.clone(), stats)).collect();
         self.stats_out.send_replace(self.stats.clone());
     }

@@ -97,7 +97,8 @@ impl Store {
     fn tell_rejecting(&mut self, rejecting: bool) {
         match (self.stats.rejecting, rejecting) {
             (false, true) => warn!(
-                advice = "mend the link to the hub, or raise outbox.bytes_max or the stream's outbox_bytes_max",
+                advice =
+                    "mend the link to the hub, or raise outbox.bytes_max or the stream's outbox_bytes_max",
                 "buffer is full; messages are not taken until it has room, senders keep them"
             ),
             (true, false) => info!("buffer has room; messages are taken again"),

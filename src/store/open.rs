@@ -17,9 +17,13 @@ use crate::platform::clock;
 const SCHEMA_VERSION: i64 = 1;
 /// Databases set aside that are kept for inspection; the oldest goes when there are more.
 const ASIDE_MAX: usize = 3;
+/// Page size of new databases. Every commit writes the pages it touches whole: for a hot row of 4 KiB those of 4 KiB were
+/// its leaf, one or two overflow pages, the free list's and the first, 17 KiB on the device. With pages of 1 KiB it is
+/// 8 KiB; 512 bytes gain nothing more, since the file system writes blocks of 4 KiB.
+const PAGE_BYTES: u32 = 1_024;
 /// WAL pages before SQLite moves them into the database: 4 MiB. Hot rows live for a minute and their pages are used
 /// again, so a longer WAL means that most of them are never copied. Recovery reads at most this much.
-const WAL_PAGES: u32 = 1_024;
+const WAL_PAGES: u32 = 4 * 1_024;
 
 /// An open database, and what happened on the way.
 #[derive(Debug)]
@@ -151,12 +155,14 @@ fn try_open<T>(
 }
 
 fn configure(db: &Connection, bytes_max: u64) -> rusqlite::Result<()> {
+    // Before anything that makes the file; an existing database keeps the pages it has.
+    db.pragma_update(None, "page_size", PAGE_BYTES)?;
     // Exclusive locking before WAL: no shared-memory file, and the WAL index lives on the heap.
     db.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
     let _mode: String = db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     db.pragma_update(None, "synchronous", "FULL")?;
     db.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
-    db.pragma_update(None, "journal_size_limit", i64::from(WAL_PAGES) * 2 * 4_096)?;
+    db.pragma_update(None, "journal_size_limit", i64::from(WAL_PAGES) * 2 * i64::from(PAGE_BYTES))?;
     db.pragma_update(None, "temp_store", "MEMORY")?;
     db.pragma_update(None, "cache_size", -2_048)?;
     db.pragma_update(None, "mmap_size", 0)?;

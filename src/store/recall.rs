@@ -37,7 +37,10 @@ impl Store {
         {
             if found.readings.is_none() {
                 self.stats.damaged += 1;
-                tracing::error!(block = found.id, "a block of the raw ring is damaged; its readings are lost");
+                tracing::error!(
+                    block = found.id,
+                    "a block of the raw ring is damaged; its readings are lost"
+                );
             }
             let readings = ring::select(found.readings.unwrap_or_default(), &series, window);
             return Ok(Ok(self.page(stream, found.timeline, readings, Some(found.id))));

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::journal::seen::Tail;
 use crate::journal::peer::{Interval, PeerWindow};
+use crate::journal::seen::Tail;
 use crate::journal::wear::Wear;
 use crate::journal::{Checkpoint, Committed, Group, Readiness, hot, ring};
 use crate::outbox::Settled;
@@ -312,7 +312,6 @@ impl Store {
             }
         }
     }
-
 
     fn acknowledge(&mut self, door: DoorId, ticket: u64) {
         if let Some(durable) = self.durable.get(&door) {

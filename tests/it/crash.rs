@@ -50,7 +50,8 @@ async fn play(rounds: u64, seed: u64) -> Verdict {
     let ports = Ports::pick().unwrap();
     let hub_leaf = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.hub_leaf));
     let (link, uplink, switch) = Link::bind(hub_leaf).await.unwrap();
-    let programs = Programs { frond: PathBuf::from(env!("CARGO_BIN_EXE_frond")), ..Programs::find().unwrap() };
+    let programs =
+        Programs { frond: PathBuf::from(env!("CARGO_BIN_EXE_frond")), ..Programs::find().unwrap() };
     let mut plant = Plant::prepare(folder.path(), programs, ports, uplink, STREAMS).unwrap();
     plant.start_peers().await.unwrap();
     let (tally, hub) = (RefCell::new(Tally::default()), RefCell::new(HubTally::default()));
@@ -86,7 +87,12 @@ async fn play(rounds: u64, seed: u64) -> Verdict {
     verdict
 }
 
-async fn kill_again_and_again(plant: &mut Plant, switch: &tokio::sync::watch::Sender<bool>, rounds: u64, seed: u64) {
+async fn kill_again_and_again(
+    plant: &mut Plant,
+    switch: &tokio::sync::watch::Sender<bool>,
+    rounds: u64,
+    seed: u64,
+) {
     let mut random = Random::new(seed);
     for round in 0..rounds {
         plant.kill_gateway().await;

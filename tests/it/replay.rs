@@ -71,7 +71,8 @@ async fn replay(recordings: Vec<Recording>, windows: usize) -> (Windows, u64) {
     let ports = Ports::pick().unwrap();
     let (link, uplink, _switch) =
         Link::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, ports.hub_leaf))).await.unwrap();
-    let programs = Programs { frond: PathBuf::from(env!("CARGO_BIN_EXE_frond")), ..Programs::find().unwrap() };
+    let programs =
+        Programs { frond: PathBuf::from(env!("CARGO_BIN_EXE_frond")), ..Programs::find().unwrap() };
     let mut plant = Plant::prepare(folder.path(), programs, ports, uplink, STREAMS).unwrap();
     plant.start_peers().await.unwrap();
     let (tally, never) = (RefCell::new(Tally::default()), CancellationToken::new());
@@ -170,7 +171,12 @@ fn recordings() -> Vec<Recording> {
     let mut files = Vec::new();
     for group in ["skab", "nab"] {
         let Ok(entries) = std::fs::read_dir(folder.join(group)) else { continue };
-        files.extend(entries.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "csv")));
+        files.extend(
+            entries
+                .flatten()
+                .map(|entry| entry.path())
+                .filter(|path| path.extension().is_some_and(|e| e == "csv")),
+        );
     }
     files.sort();
     if files.is_empty() {
@@ -190,7 +196,10 @@ fn generated(number: u64) -> Recording {
         if row == 2_000 {
             time -= 3_600_000;
         }
-        rows.push((time, vec![Some((random.unit() * 1_000.0).round() / 10.0), random.chance(0.9).then_some(7.0)]));
+        rows.push((
+            time,
+            vec![Some((random.unit() * 1_000.0).round() / 10.0), random.chance(0.9).then_some(7.0)],
+        ));
     }
     Recording { name: format!("generated_{number}"), fields: vec!["noise".into(), "level".into()], rows }
 }

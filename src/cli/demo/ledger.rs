@@ -79,7 +79,9 @@ impl Ledger {
             let windows = holdings.0.get(series).unwrap_or(&nothing);
             let mut missing = times.len() as u64;
             let end = self.closed_at.get(series).copied().unwrap_or(Nanos::MAX);
-            for (start, window) in windows.iter().filter(|(start, window)| start.saturating_add(window.length) <= end) {
+            for (start, window) in
+                windows.iter().filter(|(start, window)| start.saturating_add(window.length) <= end)
+            {
                 let expected = times.range(*start..start.saturating_add(window.length)).count() as u64;
                 missing -= expected.min(window.count);
                 verdict.counted_twice += window.count.saturating_sub(expected);
@@ -153,9 +155,8 @@ mod tests {
     #[test]
     fn a_missing_reading_is_lost_unless_it_was_late() {
         // Goal: a short window is a loss; the same window with a late one reported is not.
-        let lost = |late| {
-            ledger().compare(&holdings(&[("a", 0, window(9, 0)), ("a", 10, window(10, late))])).lost
-        };
+        let lost =
+            |late| ledger().compare(&holdings(&[("a", 0, window(9, 0)), ("a", 10, window(10, late))])).lost;
         assert_eq!((lost(0), lost(1)), (1, 0));
     }
 

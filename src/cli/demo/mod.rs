@@ -100,7 +100,8 @@ enum Turn {
     RestoreLink,
 }
 
-const SCRIPT: [(f64, Turn); 3] = [(0.25, Turn::CutLink), (0.45, Turn::KillGateway), (0.65, Turn::RestoreLink)];
+const SCRIPT: [(f64, Turn); 3] =
+    [(0.25, Turn::CutLink), (0.45, Turn::KillGateway), (0.65, Turn::RestoreLink)];
 
 /// Runs the demonstration. `stop` is Ctrl-C: everything ends, without a verdict.
 pub async fn run(args: DemoArgs, stop: CancellationToken) -> anyhow::Result<Exit> {
@@ -158,9 +159,10 @@ async fn play(
     let port = plant.ports.broker;
     // Machines begin when the gateway has subscribed: a broker keeps nothing for a client it does not know yet.
     plant.wait_for_door().await?;
-    let senders = sources.into_iter().enumerate().map(|(number, source)| {
-        sender::run(port, format!("machines-{number}"), source, tally, &sending)
-    });
+    let senders = sources
+        .into_iter()
+        .enumerate()
+        .map(|(number, source)| sender::run(port, format!("machines-{number}"), source, tally, &sending));
     let senders = futures_util::future::try_join_all(senders);
     let acts = act(args, plant, switch, (tally, hub), &sending, stop);
     let (sent, finished) = futures_util::future::join(senders, acts).await;
@@ -230,7 +232,11 @@ async fn act(
     }
 }
 
-async fn perform(turn: Turn, plant: &mut Plant, switch: &watch::Sender<bool>) -> anyhow::Result<&'static str> {
+async fn perform(
+    turn: Turn,
+    plant: &mut Plant,
+    switch: &watch::Sender<bool>,
+) -> anyhow::Result<&'static str> {
     match turn {
         Turn::CutLink => {
             switch.send_replace(false);
@@ -275,7 +281,8 @@ fn sources(args: &DemoArgs) -> anyhow::Result<Vec<Source>> {
         let behind_ms = i64::try_from(REPLAY_WINDOW.as_millis()).expect("a minute fits") * 3;
         return Ok(vec![Source::Recording { recording, rows_per_second, behind_ms }]);
     }
-    let machines: Vec<Machine> = (0..usize::from(args.machines)).map(|n| Machine::new(args.seed, n)).collect();
+    let machines: Vec<Machine> =
+        (0..usize::from(args.machines)).map(|n| Machine::new(args.seed, n)).collect();
     Ok(machines
         .chunks(MACHINES_PER_CLIENT)
         .map(|machines| Source::Machines { machines: machines.to_vec(), every: MEASURE_EVERY })
@@ -292,7 +299,11 @@ fn gateway_toml(args: &DemoArgs) -> anyhow::Result<String> {
     );
     if let Some(path) = &args.component {
         let path = std::path::absolute(path).context("cannot resolve the component's path")?;
-        anyhow::ensure!(path.is_file(), "there is no component at {}; `just guests` builds it", path.display());
+        anyhow::ensure!(
+            path.is_file(),
+            "there is no component at {}; `just guests` builds it",
+            path.display()
+        );
         toml.push_str(&format!(
             "[[component]]\nname = \"limits\"\npath = \"{}\"\nconfig = {{ high = \"*/temperature: 58, hysteresis 1\" }}\n",
             path.display()
@@ -316,13 +327,23 @@ fn report(args: &DemoArgs, finished: &Finished, tally: &Tally, hub: &HubTally) -
         println!("{json}");
     } else {
         println!();
-        println!("  sent and acknowledged   {:>12} readings, and {} sent twice on purpose", verdict.sent, verdict.repeated);
-        println!("  at the hub              {:>12} in {} windows, {} alarms", verdict.arrived, verdict.windows, hub.alarms);
+        println!(
+            "  sent and acknowledged   {:>12} readings, and {} sent twice on purpose",
+            verdict.sent, verdict.repeated
+        );
+        println!(
+            "  at the hub              {:>12} in {} windows, {} alarms",
+            verdict.arrived, verdict.windows, hub.alarms
+        );
         println!("  late                    {:>12} kept on the gateway, in no window", verdict.late);
         println!("  recognised as repeats   {:>12}", verdict.recognised);
         println!("  lost                    {:>12}", verdict.lost);
         println!("  counted twice           {:>12}", verdict.counted_twice);
-        println!("  bytes to the cloud      {:>12} for {} raw: 1/{ratio:.0}", bytes(hub.bytes), bytes(tally.raw_bytes));
+        println!(
+            "  bytes to the cloud      {:>12} for {} raw: 1/{ratio:.0}",
+            bytes(hub.bytes),
+            bytes(tally.raw_bytes)
+        );
         if !finished.settled {
             println!("  the gateway did not tell the hub everything within {} s", SETTLE_MAX.as_secs());
         }
@@ -335,8 +356,8 @@ fn report(args: &DemoArgs, finished: &Finished, tally: &Tally, hub: &HubTally) -
 impl Folder {
     fn make(asked: Option<PathBuf>) -> anyhow::Result<Folder> {
         let keep = asked.is_some();
-        let path = asked
-            .unwrap_or_else(|| std::env::temp_dir().join(format!("frond-demo-{}", std::process::id())));
+        let path =
+            asked.unwrap_or_else(|| std::env::temp_dir().join(format!("frond-demo-{}", std::process::id())));
         std::fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
         let path = std::path::absolute(&path).context("cannot resolve the demonstration's folder")?;
         Ok(Folder { path, keep })

@@ -94,7 +94,13 @@ impl Recording {
             present.push((field.clone(), *value));
         }
         payload.push('}');
-        Sent { topic: format!("plant/{}/state", self.name), payload, time_ms, values: present, closing: false }
+        Sent {
+            topic: format!("plant/{}/state", self.name),
+            payload,
+            time_ms,
+            values: present,
+            closing: false,
+        }
     }
 }
 
@@ -135,7 +141,10 @@ mod tests {
     fn both_separators_and_times_are_read() {
         // Goal: the two shapes of recordings at hand give messages with their times and fields.
         let a = read("datetime;Current;Volume Flow RateRMS\n2020-03-09 10:14:33;1.5;32.0\n").unwrap();
-        assert_eq!(a.message(0).unwrap().payload, r#"{"ts":1583748873000,"Current":1.5,"Volume_Flow_RateRMS":32}"#);
+        assert_eq!(
+            a.message(0).unwrap().payload,
+            r#"{"ts":1583748873000,"Current":1.5,"Volume_Flow_RateRMS":32}"#
+        );
         assert_eq!(a.message(0).unwrap().topic, "plant/valve_1/state");
         let b = read("timestamp,value\n2013-12-02 21:15:00,73.967322068\n2013-12-02 21:20:00,\n").unwrap();
         assert_eq!(b.message(0).unwrap().values, vec![("value".to_owned(), 73.967322068)]);
@@ -147,7 +156,9 @@ mod tests {
     fn what_is_not_a_recording_is_refused_with_its_line() {
         // Goal: the message says where.
         let err = read("t,v\n2013-12-02 21:15:00,1\nyesterday,2\n").unwrap_err().to_string();
-        assert!(err.ends_with("valve-1.csv:3: 'yesterday' is not a time (RFC 3339, 'YYYY-MM-DD hh:mm:ss' or seconds)"));
+        assert!(err.ends_with(
+            "valve-1.csv:3: 'yesterday' is not a time (RFC 3339, 'YYYY-MM-DD hh:mm:ss' or seconds)"
+        ));
         assert!(matches!(read("").unwrap_err(), ReplayError::Empty { .. }));
     }
 }

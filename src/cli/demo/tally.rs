@@ -28,7 +28,8 @@ pub struct HubTally {
 
 /// Reads everything that arrives at the hub until `stop`.
 pub async fn consume(port: u16, tally: &RefCell<HubTally>, stop: &CancellationToken) -> anyhow::Result<()> {
-    let client = async_nats::connect(format!("127.0.0.1:{port}")).await.context("cannot connect to the hub")?;
+    let client =
+        async_nats::connect(format!("127.0.0.1:{port}")).await.context("cannot connect to the hub")?;
     let jetstream = jetstream::new(client);
     let stream = ensure_stream(&jetstream).await?;
     let consumer = stream
@@ -54,7 +55,8 @@ impl HubTally {
             self.repeated += 1;
             return Ok(());
         }
-        let envelope = block::decode_envelope(&message.payload).context("a block at the hub cannot be decoded")?;
+        let envelope =
+            block::decode_envelope(&message.payload).context("a block at the hub cannot be decoded")?;
         match envelope.rows {
             Rows::Alarms(alarms) => self.alarms += alarms.len() as u64,
             Rows::Raw(_) => {}

@@ -84,7 +84,11 @@ impl View {
             }
             None => (0.0, 0.0),
         };
-        let lines = if self.terminal { rows(&frame, rate_in, rate_out) } else { vec![line(&frame, rate_in, rate_out)] };
+        let lines = if self.terminal {
+            rows(&frame, rate_in, rate_out)
+        } else {
+            vec![line(&frame, rate_in, rate_out)]
+        };
         let mut out = std::io::stdout().lock();
         // A view that cannot be written is not worth failing for: the verdict at the end is.
         if self.terminal && self.drawn > 0 {
@@ -115,8 +119,16 @@ fn rows(frame: &Frame, rate_in: f64, rate_out: f64) -> Vec<String> {
         String::new(),
         format!("  machines ──MQTT──▶ gateway ──leaf {wire} hub        {}", frame.phase),
         String::new(),
-        format!("  in      {rate_in:>9.0} readings/s   {:>12} readings   {:>10}", frame.sent, bytes(frame.raw_bytes)),
-        format!("  out     {rate_out:>9.0} windows/s    {:>12} windows    {:>10}", frame.windows, bytes(frame.cloud_bytes)),
+        format!(
+            "  in      {rate_in:>9.0} readings/s   {:>12} readings   {:>10}",
+            frame.sent,
+            bytes(frame.raw_bytes)
+        ),
+        format!(
+            "  out     {rate_out:>9.0} windows/s    {:>12} windows    {:>10}",
+            frame.windows,
+            bytes(frame.cloud_bytes)
+        ),
         format!("  buffer  {buffered:>12}   link {link:<28} {wear}"),
         format!("  ratio   {}", ratio(frame)),
         format!("  [{}{}] {:>3.0} s", "#".repeat(full), "·".repeat(BAR - full), frame.elapsed.as_secs_f64()),
