@@ -155,7 +155,7 @@ fn publish(out: &mut Vec<u8>, pkid: u16, series: usize, time_ms: i64, turn: u64)
     let noise = (series as u64 ^ turn).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 61;
     let tenths = 200 + (series as u64 * 7 + turn) % 300 + noise;
     let payload =
-        format!("{{\"ts\":{time_ms},\"value\":{:>11}}}", format_args!("{}.{}", tenths / 10, tenths % 10));
+        format!("{{\"ts\":{time_ms},\"value\":{:>11}}}", format!("{}.{}", tenths / 10, tenths % 10));
     let length = 2 + topic.len() + 2 + payload.len();
     debug_assert!(length < 128, "the length takes one byte");
     out.extend([0x32, length as u8]);
