@@ -14,12 +14,14 @@ demo *ARGS: (_deps "demo") guests
 
 # All tests
 test *ARGS: (_deps "demo") guests
+    cd components && cargo test --locked --target-dir "{{ guests }}"
     cargo test --locked {{ ARGS }}
 
 # Format, lints, licences and sources
 check: (_deps "check")
     cargo fmt --check
     cargo clippy --locked --all-targets -- -D warnings
+    cd components && cargo fmt --check && cargo clippy --locked --all-targets --target-dir "{{ guests }}" -- -D warnings
     cargo deny --locked check bans licenses sources
 
 # Known vulnerabilities of the dependencies; needs the advisory database from the network
@@ -28,8 +30,8 @@ advisories: (_deps "check")
 
 # The components, and the misbehaving ones of the tests
 guests: (_deps "demo")
-    cargo build --locked --release --target wasm32-wasip2 --manifest-path components/Cargo.toml --target-dir "{{ guests }}"
-    cargo build --locked --release --target wasm32-wasip2 --manifest-path tests/guests/Cargo.toml --target-dir "{{ guests }}"
+    cd components && cargo build --locked --release --target wasm32-wasip2 --target-dir "{{ guests }}"
+    cd tests/guests && cargo build --locked --release --target wasm32-wasip2 --target-dir "{{ guests }}"
 
 # Kills the gateway ROUNDS times at random and at every fault point, and compares what was sent with what arrived
 crash ROUNDS="300": (_deps "demo") guests
