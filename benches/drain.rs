@@ -75,8 +75,16 @@ fn main() {
         rows.push(drained);
     }
     let head = [
-        "link", "backlog", "body B/reading", "first message", "drained in", "readings/s", "wire Mbit/s", "of the link",
-        "live p50/p99 draining", "live p50/p99 after",
+        "link",
+        "backlog",
+        "body B/reading",
+        "first message",
+        "drained in",
+        "readings/s",
+        "wire Mbit/s",
+        "of the link",
+        "live p50/p99 draining",
+        "live p50/p99 after",
     ];
     rig::table("Drain (time of the drain from the first message on)", &head, &rows);
 }
@@ -139,7 +147,9 @@ fn figures(
         let sent = |at: Instant, took: f64| at.checked_sub(Duration::from_secs_f64(took / 1e3));
         let waits: Vec<f64> = live
             .iter()
-            .filter(|(at, took)| *at >= from && *at < to && sent(*at, *took).is_some_and(|sent| sent >= restored))
+            .filter(|(at, took)| {
+                *at >= from && *at < to && sent(*at, *took).is_some_and(|sent| sent >= restored)
+            })
             .map(|(_, took)| *took)
             .collect();
         format!("{:.0}/{:.0} ms ({})", median(&waits), percentile(&waits, 0.99), waits.len())
@@ -172,7 +182,8 @@ async fn wait(most: Duration, done: impl Fn() -> bool) {
 async fn consume(port: u16, readings: u64, hub: &Hub) {
     let client = async_nats::connect(format!("127.0.0.1:{port}")).await.expect("the hub is there");
     let stream = ensure_stream(&jetstream::new(client)).await.expect("a stream");
-    let consumer = stream.create_consumer(consumer::pull::OrderedConfig::default()).await.expect("a consumer");
+    let consumer =
+        stream.create_consumer(consumer::pull::OrderedConfig::default()).await.expect("a consumer");
     let mut messages = consumer.messages().await.expect("messages");
     while let Some(message) = messages.next().await {
         let message = message.expect("the hub stays");

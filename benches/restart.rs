@@ -57,7 +57,11 @@ async fn bench(many: u64, rounds: usize) {
         rig::store::fill(&folder.join("data"), readings, TAIL, &rows).await;
         configure(&folder, port);
         let bytes = rig::size_of(&folder.join("data"));
-        println!("{readings} readings buffered in {:.1} s, {}", started.elapsed().as_secs_f64(), rig::mib(bytes));
+        println!(
+            "{readings} readings buffered in {:.1} s, {}",
+            started.elapsed().as_secs_f64(),
+            rig::mib(bytes)
+        );
         cases.push(Case { readings, folder, bytes, wall: Vec::new(), cpu: Vec::new(), open: Vec::new() });
     }
     println!();
@@ -84,7 +88,16 @@ async fn bench(many: u64, rounds: usize) {
         ]
     };
     let rows: Vec<Vec<String>> = cases.iter().map(row).collect();
-    let head = ["readings buffered", "on disk", "exec to open doors", "ratio", "CPU until then", "ratio", "Store::open", "ratio"];
+    let head = [
+        "readings buffered",
+        "on disk",
+        "exec to open doors",
+        "ratio",
+        "CPU until then",
+        "ratio",
+        "Store::open",
+        "ratio",
+    ];
     rig::table(&format!("Restart, medians of {rounds}"), &head, &rows);
 }
 
@@ -110,10 +123,16 @@ async fn start(folder: &Path) -> (f64, f64) {
     let peer = Peer::start("frond", command.args(["run", "--config", "frond.toml"]), folder);
     loop {
         let status = console::ask::<Status>(&socket, Request::Status).await;
-        if status.is_ok_and(|status| !status.doors.is_empty() && status.doors.iter().all(|door| door.is_open())) {
+        if status
+            .is_ok_and(|status| !status.doors.is_empty() && status.doors.iter().all(|door| door.is_open()))
+        {
             return (started.elapsed().as_secs_f64(), rig::cpu_of(peer.pid()));
         }
-        assert!(started.elapsed() < Duration::from_secs(60), "the doors do not open: see the log in {}", folder.display());
+        assert!(
+            started.elapsed() < Duration::from_secs(60),
+            "the doors do not open: see the log in {}",
+            folder.display()
+        );
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }

@@ -104,7 +104,15 @@ fn print_cpu(title: &str, lines: &[Line; 4], windows: &[Vec<Window>; 4]) {
             ]
         })
         .collect();
-    let head = ["", "readings/s", "broker", "receiver", "both", "receiver ÷ forwarding", "receiver ÷ rumqttc decode"];
+    let head = [
+        "",
+        "readings/s",
+        "broker",
+        "receiver",
+        "both",
+        "receiver ÷ forwarding",
+        "receiver ÷ rumqttc decode",
+    ];
     rig::table(title, &head, &rows);
 }
 
@@ -126,9 +134,15 @@ struct Line {
 }
 
 enum Receiver {
-    Gateway { peer: Peer, socket: PathBuf },
+    Gateway {
+        peer: Peer,
+        socket: PathBuf,
+    },
     /// A thread with an account of its own.
-    Thread { received: Arc<AtomicU64>, cpu: Arc<AtomicU64> },
+    Thread {
+        received: Arc<AtomicU64>,
+        cpu: Arc<AtomicU64>,
+    },
 }
 
 impl Line {
@@ -140,7 +154,11 @@ impl Line {
         Line { name: name.to_owned(), port, broker, receiver }
     }
 
-    async fn subscriber(folder: &Path, name: &str, start: fn(u16) -> (Receiver, oneshot::Receiver<()>)) -> Line {
+    async fn subscriber(
+        folder: &Path,
+        name: &str,
+        start: fn(u16) -> (Receiver, oneshot::Receiver<()>),
+    ) -> Line {
         let (broker, port) = rig::mosquitto(folder).await;
         let (receiver, ready) = start(port);
         ready.await.expect("the subscriber subscribes");
@@ -198,7 +216,12 @@ impl Line {
             assert!(Instant::now() < deadline, "{}: not everything sent has arrived", self.name);
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        assert_eq!(self.receiver.received().await - begun, progress.sent.get(), "{}: more than was sent", self.name);
+        assert_eq!(
+            self.receiver.received().await - begun,
+            progress.sent.get(),
+            "{}: more than was sent",
+            self.name
+        );
     }
 }
 
@@ -248,7 +271,8 @@ impl Receiver {
                         let _ = ready.take().map(|ready| ready.send(()));
                     }
                     Event::Incoming(Packet::Publish(publish)) => {
-                        let json: serde_json::Value = serde_json::from_slice(&publish.payload).expect("it is JSON");
+                        let json: serde_json::Value =
+                            serde_json::from_slice(&publish.payload).expect("it is JSON");
                         std::hint::black_box((json["ts"].as_i64(), json["value"].as_f64()));
                         received.fetch_add(1, Ordering::Relaxed);
                         messages += 1;
@@ -269,7 +293,8 @@ impl Receiver {
         let (ready, subscribed) = oneshot::channel();
         let shared = (received.clone(), cpu.clone());
         std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(make(shared.0, shared.1, ready));
         });
         (Receiver::Thread { received, cpu }, subscribed)
@@ -291,10 +316,16 @@ async fn gateway(folder: &Path, port: u16, streams: &str, interval: &str) -> Rec
     let deadline = Instant::now() + DOOR_MAX;
     loop {
         let status = console::ask::<Status>(&socket, Request::Status).await;
-        if status.is_ok_and(|status| !status.doors.is_empty() && status.doors.iter().all(|door| door.is_open())) {
+        if status
+            .is_ok_and(|status| !status.doors.is_empty() && status.doors.iter().all(|door| door.is_open()))
+        {
             return Receiver::Gateway { peer, socket };
         }
-        assert!(Instant::now() < deadline, "the gateway's doors do not open: see its log in {}", folder.display());
+        assert!(
+            Instant::now() < deadline,
+            "the gateway's doors do not open: see its log in {}",
+            folder.display()
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -307,7 +338,11 @@ fn one_stream() -> String {
 fn three_components() -> String {
     let wasm = rig::limits_wasm();
     let mut text = String::new();
-    for (name, metrics) in [("a", "\"plant/+/m0\", \"plant/+/m1\""), ("b", "\"plant/+/m2\", \"plant/+/m3\""), ("c", "\"plant/+/m4\"")] {
+    for (name, metrics) in [
+        ("a", "\"plant/+/m0\", \"plant/+/m1\""),
+        ("b", "\"plant/+/m2\", \"plant/+/m3\""),
+        ("c", "\"plant/+/m4\""),
+    ] {
         text += &format!(
             "[[component]]\nname = \"limits-{name}\"\npath = \"{}\"\nconfig = {{ high = \"*: 1000, hysteresis 2\" }}\n",
             wasm.display()

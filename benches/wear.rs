@@ -122,9 +122,12 @@ fn print(outcomes: &[Outcome], seconds: usize, pace: Pace) {
     }
     let title = match pace {
         Pace::RealTime => format!("Real time, {seconds} s"),
-        Pace::Compressed => format!("Compressed, {seconds} s of W1 as fast as it goes: the file system's journal has little part in it"),
+        Pace::Compressed => format!(
+            "Compressed, {seconds} s of W1 as fast as it goes: the file system's journal has little part in it"
+        ),
     };
-    let head = ["", "readings", "device B/reading", "log", "database", "mean write", "flushes", "kept B/reading"];
+    let head =
+        ["", "readings", "device B/reading", "log", "database", "mean write", "flushes", "kept B/reading"];
     rig::table(&title, &head, &rows);
 }
 
@@ -144,7 +147,11 @@ fn sizes() {
             format!("{:.2}", raw as f64 / count),
         ]);
     }
-    rig::table("Encoded bytes per buffered reading", &["W1 at", "hot (a second's group)", "compacted (a minute's block)"], &rows);
+    rig::table(
+        "Encoded bytes per buffered reading",
+        &["W1 at", "hot (a second's group)", "compacted (a minute's block)"],
+        &rows,
+    );
 }
 
 /// W1 in groups of exactly a second's worth, in the order of arrival; tickets and identifiers as a door gives them.
@@ -201,7 +208,8 @@ async fn frond(rate: usize, seconds: usize, pace: Pace) -> Outcome {
     }
     running.stop();
     disk.sync().expect("the disk syncs");
-    let (log, database) = (counted.wal.counts().bytes, counted.database.counts().bytes + counted.other.counts().bytes);
+    let (log, database) =
+        (counted.wal.counts().bytes, counted.database.counts().bytes + counted.other.counts().bytes);
     Outcome {
         name: format!("frond, {rate}/s"),
         readings: (rate * seconds) as u64,
@@ -260,7 +268,9 @@ impl Gathered {
             let body: usize = out.iter().map(|output| output.body.len()).sum();
             println!(
                 "checkpoint at {pos}: {} readings in {bytes} B, {} windows in {body} B, state {} B",
-                raw.len(), closed.len(), state.len()
+                raw.len(),
+                closed.len(),
+                state.len()
             );
         }
         Checkpoint { pos, state, raw: rig::store::raw_blocks(running.stream, &raw), outputs, urgent: false }
@@ -271,8 +281,10 @@ fn sqlite(path: &Path) -> Connection {
     let db = Connection::open(path).expect("SQLite opens");
     db.pragma_update(None, "journal_mode", "WAL").expect("WAL");
     db.pragma_update(None, "synchronous", "FULL").expect("FULL");
-    db.execute_batch("CREATE TABLE reading (series INTEGER NOT NULL, time INTEGER NOT NULL, value REAL NOT NULL)")
-        .expect("a table");
+    db.execute_batch(
+        "CREATE TABLE reading (series INTEGER NOT NULL, time INTEGER NOT NULL, value REAL NOT NULL)",
+    )
+    .expect("a table");
     db
 }
 

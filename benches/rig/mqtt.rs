@@ -50,7 +50,8 @@ pub fn now_ms() -> i64 {
 /// Sends to a broker until told to stop, then waits for its acknowledgements.
 pub async fn send(port: u16, pace: Pace, progress: Rc<Progress>) {
     let started = (Instant::now() + Duration::from_millis(200), now_ms() + 200);
-    let connections = (0..CONNECTIONS).map(|number| connection(port, number, pace, started, progress.clone()));
+    let connections =
+        (0..CONNECTIONS).map(|number| connection(port, number, pace, started, progress.clone()));
     for outcome in join_all(connections).await {
         outcome.expect("the broker keeps the connection");
     }
@@ -82,7 +83,9 @@ async fn connection(
                         start_ms + offset_ms
                     }
                     Pace::Saturated { ahead_max } => {
-                        while progress.sent.get() >= progress.received.get() + ahead_max && !progress.stop.get() {
+                        while progress.sent.get() >= progress.received.get() + ahead_max
+                            && !progress.stop.get()
+                        {
                             flush(&mut write, &mut out).await?;
                             tokio::time::sleep(Duration::from_millis(1)).await;
                         }
@@ -151,7 +154,8 @@ fn publish(out: &mut Vec<u8>, pkid: u16, series: usize, time_ms: i64, turn: u64)
     // A slow wave with one decimal and a little noise, other in each series.
     let noise = (series as u64 ^ turn).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 61;
     let tenths = 200 + (series as u64 * 7 + turn) % 300 + noise;
-    let payload = format!("{{\"ts\":{time_ms},\"value\":{:>11}}}", format_args!("{}.{}", tenths / 10, tenths % 10));
+    let payload =
+        format!("{{\"ts\":{time_ms},\"value\":{:>11}}}", format_args!("{}.{}", tenths / 10, tenths % 10));
     let length = 2 + topic.len() + 2 + payload.len();
     debug_assert!(length < 128, "the length takes one byte");
     out.extend([0x32, length as u8]);

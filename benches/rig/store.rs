@@ -133,7 +133,10 @@ pub fn raw_blocks(stream: StreamId, sorted: &[Reading]) -> Vec<RawBlock> {
 
 /// Readings as outputs of a stream with `reduce = "none"`, as the pipeline makes them.
 pub fn forwarded(stream: StreamId, sorted: &[Reading]) -> Vec<Output> {
-    sorted.chunks(READINGS_PER_OUTPUT).map(|chunk| output(stream, chunk.len(), Rows::Raw(chunk.to_vec()))).collect()
+    sorted
+        .chunks(READINGS_PER_OUTPUT)
+        .map(|chunk| output(stream, chunk.len(), Rows::Raw(chunk.to_vec())))
+        .collect()
 }
 
 /// Rows as an output.

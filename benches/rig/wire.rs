@@ -35,12 +35,20 @@ pub struct Shaped {
 
 impl Shaped {
     /// Listens on a free port, cut. The sender is the switch.
-    pub async fn bind(target: SocketAddr, bits_per_second: f64) -> io::Result<(Shaped, SocketAddr, watch::Sender<bool>)> {
+    pub async fn bind(
+        target: SocketAddr,
+        bits_per_second: f64,
+    ) -> io::Result<(Shaped, SocketAddr, watch::Sender<bool>)> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let (sender, switch) = watch::channel(false);
-        let shaped =
-            Shaped { listener, target, switch, bytes_per_second: bits_per_second / 8.0, carried: Rc::default() };
+        let shaped = Shaped {
+            listener,
+            target,
+            switch,
+            bytes_per_second: bits_per_second / 8.0,
+            carried: Rc::default(),
+        };
         Ok((shaped, address, sender))
     }
 
@@ -81,7 +89,12 @@ async fn relay(near: TcpStream, target: SocketAddr, rate: f64, carried: Rc<Cell<
 }
 
 /// One direction: a token bucket, and no more in memory than one chunk, so that TCP holds the sender back.
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, rate: f64, carried: Rc<Cell<u64>>) -> io::Result<()> {
+async fn carry(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    rate: f64,
+    carried: Rc<Cell<u64>>,
+) -> io::Result<()> {
     let mut chunk = [0u8; CHUNK];
     let mut free_at = Instant::now();
     loop {
