@@ -46,8 +46,17 @@ pub enum TailError {
 
 /// Prints until `stop`.
 pub async fn run(args: TailArgs, stop: CancellationToken) -> Result<(), TailError> {
+    follow(&args, &stop, |line| println!("{line}")).await
+}
+
+/// Gives each line to `show` until `stop`.
+pub async fn follow(
+    args: &TailArgs,
+    stop: &CancellationToken,
+    mut show: impl FnMut(&str),
+) -> Result<(), TailError> {
     let client = args.server.connect("frond tail").await?;
-    let mut messages = subscribe(&client, &args).await?;
+    let mut messages = subscribe(&client, args).await?;
     let form = if args.json { Form::Json } else { Form::Human };
     loop {
         let message = tokio::select! {
@@ -63,7 +72,7 @@ pub async fn run(args: TailArgs, stop: CancellationToken) -> Result<(), TailErro
         match decode_envelope(&message.payload) {
             Ok(envelope) => {
                 let block = Block { envelope: &envelope, clock_correction: stamp.clock_correction };
-                block.lines(form, &about(&stamp, form)).iter().for_each(|line| println!("{line}"));
+                block.lines(form, &about(&stamp, form)).iter().for_each(|line| show(line));
             }
             Err(error) => eprintln!("{}: row {} cannot be read: {error}", message.subject, stamp.seq),
         }

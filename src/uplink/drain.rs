@@ -10,40 +10,28 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
+use super::doubt::{Doubt, Named, RIPE_AFTER};
 use super::feed::{Feeds, Fetch};
 use super::flight::Flight;
-use super::floors::{Floors, ReadBack, Standing};
+use super::floors::{Floors, ReadBack};
 use super::lanes::{Class, Lanes};
 use super::mode::{Facts, Lag, LinkFact, Mode};
-use super::readback::{Question, read_back};
 use super::status::Status;
 use super::traffic::Hold;
 use super::window::Window;
-use super::{Answer, Refusal, Settings, UplinkError, message};
+use super::{Answer, Settings, UplinkError};
 use crate::lattice::{ApiError, LinkHandle};
 use crate::outbox::{OutRow, Settled, SubjectKey, SubjectState};
 use crate::platform::fault;
-use crate::sample::Lane;
 use crate::store::{Handle, Newest, StoreGone};
-
-/// How long rows in doubt are left alone before the hub is asked: acknowledgements that are on their way settle them for
-/// nothing. After a new connection it is also the time the server beside us has to pass on what the old one left in its
-/// hands, the old one of a process that was killed included.
-const RIPE_AFTER: Duration = Duration::from_millis(500);
-
-/// How long to wait after a read-back that failed while the link seems up.
-const READ_BACK_RETRY: Duration = Duration::from_secs(1);
 
 /// At the end, acknowledgements on their way are waited for this long: each one saves the next start a question.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Acknowledgements taken in one turn of the loop.
 const ACKS_PER_TURN: usize = 256;
-
-/// A subject the store has not named is asked for again after this.
-const NAMING_PAUSE: Duration = Duration::from_secs(1);
 
 /// How often the mode is looked at while rows are in flight.
 const TICK: Duration = Duration::from_millis(500);
@@ -56,29 +44,8 @@ pub(super) struct Session {
     acks: Subscriber,
 }
 
-/// Whether the hub has to be asked what it holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Doubt {
-    /// Nothing is in doubt.
-    None,
-    /// It has to, at this time.
-    AskAt(Instant),
-    /// It is being asked, for the so manyeth time: an answer to an earlier time does not count.
-    Asking(u64),
-}
-
-/// A name at the hub.
-pub(super) struct Named {
-    pub stream: String,
-    pub subject: String,
-    /// The store's floor, as it was when the process began to look at the subject.
-    floor: u64,
-    /// Whether it had unsettled rows then.
-    unsettled: bool,
-}
-
 /// What the loop waits for beside channels and time.
-enum Done {
+pub(super) enum Done {
     Page(Fetch, Result<Vec<OutRow>, StoreGone>),
     Settled(Result<(), StoreGone>),
     Subjects(Result<Vec<SubjectState>, StoreGone>),
@@ -105,14 +72,16 @@ pub(super) struct Drain {
     /// The turn's bound ended the sending, nothing else.
     pub more: bool,
     settling: bool,
-    naming: bool,
-    name_again_at: Instant,
-    up: Option<Instant>,
-    doubt: Doubt,
+    pub naming: bool,
+    pub name_again_at: Instant,
+    pub up: Option<Instant>,
+    pub doubt: Doubt,
+    /// The rows in flight may be lost, or their acknowledgements.
+    pub flight_in_doubt: bool,
     /// The newest rows when the subjects were first read back: up to there, found rows may be met.
-    meeting: Option<Newest>,
+    pub meeting: Option<Newest>,
     lag: Lag,
-    jobs: FuturesUnordered<BoxFuture<'static, Done>>,
+    pub jobs: FuturesUnordered<BoxFuture<'static, Done>>,
     shown: watch::Sender<Status>,
     busy: watch::Sender<bool>,
 }
@@ -149,6 +118,7 @@ impl Drain {
             name_again_at: now,
             up: None,
             doubt: Doubt::None,
+            flight_in_doubt: false,
             meeting: None,
             lag: Lag::default(),
             jobs: FuturesUnordered::new(),
@@ -257,146 +227,6 @@ impl Drain {
             Done::ReadBack(time, result) => self.take_read_back(time, result),
         }
         Ok(())
-    }
-
-    fn take_page(&mut self, fetch: Fetch, rows: Vec<OutRow>) {
-        let (floors, (ids, keys)) = (&mut self.floors, &mut self.settled);
-        let before = ids.len();
-        self.feeds.page(fetch, rows, |row| {
-            let found = floors.take_found(row.subject, row.seq);
-            if found {
-                ids.push(row.id);
-                keys.insert(row.subject);
-            }
-            !found
-        });
-        self.status.found_rows += (ids.len() - before) as u64;
-        let Some(meeting) = self.meeting else { return };
-        let alarms_met = self.feeds.has_passed(Class::Alarm, meeting.alarm);
-        let data_met = self.feeds.has_passed(Class::Backlog, meeting.data);
-        if alarms_met {
-            self.floors.all_met(Lane::Alarm);
-        }
-        if data_met {
-            self.floors.all_met(Lane::Data);
-        }
-        if alarms_met && data_met {
-            self.meeting = None;
-        }
-    }
-
-    fn take_subjects(&mut self, subjects: Vec<SubjectState>) {
-        let known = self.names.len();
-        for SubjectState { key, stream_name, hub_floor, oldest_seq } in subjects {
-            let Settings { prefix, gateway, .. } = &self.settings;
-            self.names.entry(key).or_insert_with(|| Named {
-                subject: message::subject(prefix, gateway, key.lane, &stream_name),
-                stream: stream_name,
-                floor: hub_floor,
-                unsettled: oldest_seq.is_some(),
-            });
-        }
-        if self.names.len() == known {
-            self.name_again_at = Instant::now() + NAMING_PAUSE;
-        }
-        if self.doubt == Doubt::None
-            && self.names.keys().any(|key| self.floors.standing(*key) == Standing::Unread)
-        {
-            self.ask_at(Instant::now());
-        }
-    }
-
-    fn take_time(&mut self) {
-        let now = Instant::now();
-        if let Doubt::AskAt(at) = self.doubt
-            && at <= now
-            && !self.naming
-        {
-            self.ask();
-        }
-        let due = self.flight.doubt_at(self.settings.ack_timeout, self.window.rtt());
-        if self.up.is_some() && self.doubt == Doubt::None && due.is_some_and(|due| due <= now) {
-            self.status.doubts += 1;
-            let waiting = self.flight.oldest_at().map(|at| now.duration_since(at));
-            warn!(
-                ?waiting,
-                rows = self.flight.len(),
-                "acknowledgements are missing; asking the hub what it holds"
-            );
-            self.link.doubt();
-            // Whatever was sent last gets its time too: sending has stopped, so it will not be long.
-            self.ask_at(now + RIPE_AFTER);
-        }
-    }
-
-    fn ask_at(&mut self, at: Instant) {
-        self.doubt = Doubt::AskAt(at);
-    }
-
-    /// Asks the hub about every subject that is in doubt.
-    fn ask(&mut self) {
-        let Some(session) = self.session.as_ref().filter(|_| self.up.is_some()) else { return };
-        let flying: BTreeSet<SubjectKey> = self.flight.rows().map(|flown| flown.row.subject).collect();
-        let questions: Vec<Question> = self
-            .names
-            .iter()
-            .filter_map(|(key, named)| {
-                let above = match self.floors.standing(*key) {
-                    Standing::Unread => named.unsettled.then(|| self.floors.read_from(*key, named.floor)),
-                    Standing::Read if flying.contains(key) => Some(self.floors.read_from(*key, 0)),
-                    Standing::Read => return None,
-                };
-                Some(Question { key: *key, subject: named.subject.clone(), above })
-            })
-            .collect();
-        if questions.is_empty() {
-            self.doubt = Doubt::None;
-            return;
-        }
-        debug!(subjects = questions.len(), "reading back");
-        self.status.read_backs += 1;
-        let time = self.status.read_backs;
-        self.doubt = Doubt::Asking(time);
-        let api = self.link.api(session.client.clone());
-        let all = format!("{}.{}.>", self.settings.prefix, self.settings.gateway);
-        let epoch = self.store.epoch;
-        self.jobs.push(
-            read_back(api, all, epoch, questions).map(move |result| Done::ReadBack(time, result)).boxed(),
-        );
-    }
-
-    fn take_read_back(&mut self, time: u64, result: Result<Vec<(u64, ReadBack)>, ApiError>) {
-        if self.doubt != Doubt::Asking(time) {
-            // The link went away and came back meanwhile: what was read is older than what may have arrived since.
-            return;
-        }
-        let backs = match result {
-            Ok(backs) => backs,
-            Err(error) => {
-                debug!(%error, "the read-back failed");
-                if let ApiError::Refused { description, .. } = &error {
-                    self.show_refusal(Refusal::ReadBack(description.clone()));
-                }
-                self.link.doubt();
-                self.ask_at(Instant::now() + READ_BACK_RETRY);
-                return;
-            }
-        };
-        if matches!(self.status.refusal, Some(Refusal::ReadBack(_))) {
-            self.status.refusal = None;
-        }
-        if self.meeting.is_none() && backs.iter().any(|(_, back)| !back.found.is_empty()) {
-            self.meeting = Some(*self.store.newest.borrow());
-        }
-        let mut found = 0;
-        for (from, back) in &backs {
-            self.floors.read_back(*from, back);
-            found += self.resolve(back);
-        }
-        self.doubt = Doubt::None;
-        if found > 0 {
-            info!(found, "rows whose acknowledgement was lost are at the hub");
-        }
     }
 
     fn may_send(&self) -> bool {
@@ -509,6 +339,13 @@ impl Drain {
                 biased;
                 Some(message) = next_ack(&mut self.session) => self.take_acks(message),
                 () = sleep_until(deadline) => break,
+            }
+        }
+        // The floors of a settlement take the ones before it for granted.
+        while self.settling {
+            match self.jobs.next().await {
+                Some(done) => self.take_done(done)?,
+                None => break,
             }
         }
         let (ids, keys) = std::mem::take(&mut self.settled);

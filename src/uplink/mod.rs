@@ -32,6 +32,7 @@
 //! numbers before it returns, hides rows that were under way.
 
 pub mod answer;
+mod doubt;
 mod drain;
 pub mod feed;
 pub mod flight;

@@ -85,13 +85,17 @@ pub(super) async fn read_back(
     epoch: u32,
     questions: Vec<Question>,
 ) -> Result<Vec<(u64, ReadBack)>, ApiError> {
-    let streams = streams_of(&api, &all_subjects, &questions).await?;
+    let mut streams = streams_of(&api, &all_subjects, &questions).await?;
     let mut infos: HashMap<String, StreamInfo> = HashMap::new();
-    for (stream, question) in streams.iter().zip(&questions) {
-        let Some(stream) = stream else { continue };
-        if !infos.contains_key(stream) {
-            api.wait_behind_rows(&question.subject).await?;
-            infos.insert(stream.clone(), api.stream_info(stream, &all_subjects).await?);
+    for (stream, question) in streams.iter_mut().zip(&questions) {
+        let Some(name) = stream.as_ref().filter(|name| !infos.contains_key(*name)) else { continue };
+        match api.wait_behind_rows(&question.subject).await {
+            Ok(()) => {
+                infos.insert(name.clone(), api.stream_info(name, &all_subjects).await?);
+            }
+            // The stream takes other subjects of ours, not this one.
+            Err(ApiError::NoResponders) => *stream = None,
+            Err(error) => return Err(error),
         }
     }
     let (api, infos) = (&api, &infos);

@@ -9,7 +9,7 @@ use super::answer::{Answer, Refusal, Stored};
 use super::drain::Drain;
 use super::feed::size;
 use super::flight::Turn;
-use super::floors::{ReadBack, Standing};
+use super::floors::Standing;
 use super::lanes::Class;
 use super::message::{Origin, Stamp};
 use super::window::Urgency;
@@ -31,7 +31,7 @@ pub(super) struct Hold {
     until: Instant,
     pause: Duration,
     /// A row is out to see.
-    trying: bool,
+    pub(super) trying: bool,
 }
 
 // === impl Hold ===
@@ -209,39 +209,7 @@ impl Drain {
         self.holds.remove(&subject);
     }
 
-    /// Settles or returns the rows in flight of a subject that was read back. Returns how many were found.
-    pub(super) fn resolve(&mut self, back: &ReadBack) -> u64 {
-        let ids: Vec<u64> = self
-            .flight
-            .rows()
-            .filter(|flown| flown.row.subject == back.key)
-            .map(|flown| flown.row.id)
-            .collect();
-        if let Some(hold) = self.holds.get_mut(&back.key) {
-            hold.trying = false;
-        }
-        let mut found = 0;
-        for id in ids {
-            let Some(flown) = self.flight.take(id) else { continue };
-            self.window.forget(flown.sending);
-            if back.found.contains(flown.row.seq) {
-                found += 1;
-                self.floors.settled(back.key, id);
-                self.settle(back.key, id);
-            } else {
-                let class = match flown.class {
-                    // The link has come up again since: what was live is backlog.
-                    Class::Live if !self.feeds.is_live(id) => Class::Backlog,
-                    class => class,
-                };
-                self.feeds.again(class, flown.row);
-            }
-        }
-        self.status.found_rows += found;
-        found
-    }
-
-    fn settle(&mut self, subject: SubjectKey, id: u64) {
+    pub(super) fn settle(&mut self, subject: SubjectKey, id: u64) {
         self.settled.0.push(id);
         self.settled.1.insert(subject);
     }

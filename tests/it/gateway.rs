@@ -202,8 +202,13 @@ impl Hub {
 
     /// How often each (lane, stream, seq) is in the stream.
     pub async fn counts(&self) -> BTreeMap<(Lane, String, u64), u32> {
+        self.counts_of("FROND").await
+    }
+
+    /// As [`Hub::counts`], of another stream.
+    pub async fn counts_of(&self, stream: &str) -> BTreeMap<(Lane, String, u64), u32> {
         let mut counts = BTreeMap::new();
-        for stamp in self.stamps().await {
+        for stamp in self.stamps_of(stream).await {
             assert_eq!((stamp.origin.gateway.as_str(), stamp.origin.epoch), (NAME, EPOCH));
             *counts.entry((stamp.origin.lane, stamp.origin.stream, stamp.seq)).or_default() += 1;
         }
@@ -212,7 +217,11 @@ impl Hub {
 
     /// Every message, in order.
     pub async fn stamps(&self) -> Vec<Stamp> {
-        let stream = self.jetstream.get_stream("FROND").await.expect("the stream is there");
+        self.stamps_of("FROND").await
+    }
+
+    async fn stamps_of(&self, stream: &str) -> Vec<Stamp> {
+        let stream = self.jetstream.get_stream(stream).await.expect("the stream is there");
         let config = pull::Config {
             deliver_policy: DeliverPolicy::All,
             ack_policy: AckPolicy::None,

@@ -2,7 +2,7 @@
 //! committed, as the real one does in a crash.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -87,7 +87,13 @@ impl StoreDouble {
 
     /// Puts a row of `bytes` bytes of body into the outbox.
     pub fn push(&self, lane: Lane, stream: &str, bytes: usize) -> u64 {
-        let mut shared = self.shared.lock().unwrap();
+        let seed = self.shared().next_id;
+        self.push_body(lane, stream, noise(seed, bytes))
+    }
+
+    /// Puts a row with this body into the outbox.
+    pub fn push_body(&self, lane: Lane, stream: &str, body: Bytes) -> u64 {
+        let mut shared = self.shared();
         let id = shared.next_id;
         shared.next_id += 1;
         let stream_id = shared.names.iter().find(|(_, name)| *name == stream).map(|(id, _)| *id);
@@ -99,7 +105,6 @@ impl StoreDouble {
         let subject = SubjectKey { stream: stream_id, lane };
         let seq = shared.seqs.entry(subject).or_default();
         *seq += 1;
-        let body = noise(id, bytes);
         let row = OutRow { id, subject, seq: *seq, dropped: 0, clock_correction: None, body };
         shared.rows.insert(id, row);
         drop(shared);
@@ -112,38 +117,38 @@ impl StoreDouble {
 
     /// From now on settlements become durable like this.
     pub fn set_commits(&self, commits: Commits) {
-        self.shared.lock().unwrap().commits = commits;
+        self.shared().commits = commits;
     }
 
     /// From now on recalls are answered by this.
     pub fn set_recalls(&self, recalls: Recalls) {
-        self.shared.lock().unwrap().recalls = recalls;
+        self.shared().recalls = recalls;
     }
 
     /// Pages recalled so far.
     pub fn recall_pages(&self) -> u64 {
-        self.shared.lock().unwrap().recall_pages
+        self.shared().recall_pages
     }
 
     /// Power cut: what was not committed has not happened.
     pub fn crash(&self) {
-        self.shared.lock().unwrap().pending.clear();
+        self.shared().pending.clear();
     }
 
     /// Rows in the outbox.
     pub fn len(&self) -> usize {
-        self.shared.lock().unwrap().rows.len()
+        self.shared().rows.len()
     }
 
     /// Whether this row is still there.
     pub fn holds(&self, id: u64) -> bool {
-        self.shared.lock().unwrap().rows.contains_key(&id)
+        self.shared().rows.contains_key(&id)
     }
 
     /// Waits until the outbox is empty.
     pub async fn drained(&self, patience: Duration) {
         eventually(&format!("the outbox is empty ({} rows now)", self.len()), patience, async || {
-            let mut shared = self.shared.lock().unwrap();
+            let mut shared = self.shared();
             shared.commit_all();
             shared.rows.is_empty()
         })
@@ -152,7 +157,7 @@ impl StoreDouble {
 
     /// Every (lane, stream, seq) ever pushed.
     pub fn everything(&self) -> Vec<(Lane, String, u64)> {
-        let shared = self.shared.lock().unwrap();
+        let shared = self.shared();
         let mut all = Vec::new();
         for (key, last) in &shared.seqs {
             all.extend((1..=*last).map(|seq| (key.lane, shared.names[&key.stream].clone(), seq)));
@@ -160,8 +165,12 @@ impl StoreDouble {
         all
     }
 
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().expect("nobody panics while holding it")
+    }
+
     fn answer(&self, command: Command) {
-        let mut shared = self.shared.lock().unwrap();
+        let mut shared = self.shared();
         match command {
             Command::Outputs { lane, after, bytes_max, reply } => {
                 let _ = reply.send(shared.outputs(lane, after, bytes_max));

@@ -178,7 +178,7 @@ async fn every_row_arrives_once_through_a_crash_during_a_cut() {
         let gateway = site.gateway();
         gateway.up().await;
         site.push_some(turn);
-        eventually("rows are in flight", PATIENCE, async || gateway.status().acked_rows > 0).await;
+        site.store.drained(PATIENCE).await;
         site.proxy.set(Weather { down: Flow::Vanish, ..FAIR });
         site.push_some(turn + 1);
         eventually("more rows are in flight", PATIENCE, async || gateway.status().inflight_rows > 4).await;
@@ -394,4 +394,86 @@ async fn a_long_fat_link_is_filled() {
     println!("{rate:.0} bytes/s, {:?}", gateway.status());
     assert!(rate > 0.8 * 1_250_000.0, "{rate:.0} bytes/s only");
     gateway.stop().await;
+}
+
+// Goal: a subject that no stream takes is said, and does not keep alarms from going. Method: a stream for alarms and one
+// data subject only.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subject_without_a_stream_is_named() {
+    let site = Site::build().await;
+    let hub = site.hub().await;
+    let narrow = |subjects: &[&str]| StreamConfig {
+        subjects: subjects.iter().map(|subject| (*subject).to_owned()).collect(),
+        ..Hub::stream_config()
+    };
+    let update = hub.jetstream.update_stream(narrow(&["frond.*.alarm.*", "frond.*.data.vibration"])).await;
+    update.expect("the stream can be narrowed");
+    let gateway = site.gateway();
+    gateway.up().await;
+    let orphan = site.store.push(Lane::Data, "pressure", 100);
+    let alarm = site.store.push(Lane::Alarm, "limits", 100);
+    eventually("the alarm arrives", PATIENCE, async || !site.store.holds(alarm)).await;
+    let refusal = Some(Refusal::NoStream("frond.press-7.data.pressure".into()));
+    eventually("the subject is named", PATIENCE, async || gateway.status().refusal == refusal).await;
+    assert!(site.store.holds(orphan));
+    hub.jetstream.update_stream(Hub::stream_config()).await.expect("the stream can be widened");
+    site.store.drained(PATIENCE).await;
+    hub.holds_exactly(&site.store).await;
+    gateway.stop().await;
+}
+
+// Goal: subjects of one gateway may go to different streams. Method: one stream for each lane, a crash in between.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lanes_may_have_streams_of_their_own() {
+    let site = Site::build().await;
+    site.store.set_commits(Commits::Later);
+    let hub = site.hub().await;
+    let only = |name: &str, subject: &str| StreamConfig {
+        name: name.into(),
+        subjects: vec![subject.into()],
+        ..Hub::stream_config()
+    };
+    hub.jetstream.update_stream(only("FROND", "frond.*.data.*")).await.expect("the stream can be narrowed");
+    hub.jetstream.create_stream(only("ALARMS", "frond.*.alarm.*")).await.expect("a stream can be made");
+    for turn in 0..3 {
+        site.push_some(turn);
+        let gateway = site.gateway();
+        eventually("some arrive", PATIENCE, async || gateway.status().acked_rows > 10).await;
+        gateway.crash(&site.store).await;
+    }
+    let gateway = site.gateway();
+    site.store.drained(PATIENCE).await;
+    gateway.stop().await;
+    let counts = [hub.counts_of("FROND").await, hub.counts_of("ALARMS").await].map(|counts| {
+        assert!(counts.values().all(|count| *count == 1), "{counts:?}");
+        counts.len()
+    });
+    assert_eq!(counts, [60, 3]);
+}
+
+// Goal: a stream that is made anew is noticed, and nothing that was not settled is taken for delivered. Method: delete and
+// create the stream while rows flow, then crash.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_made_anew_is_noticed() {
+    let site = Site::build().await;
+    let hub = site.hub().await;
+    let gateway = site.gateway();
+    for turn in 0..10 {
+        site.push_some(turn);
+    }
+    site.store.drained(PATIENCE).await;
+    let before = site.store.everything().len();
+    hub.jetstream.delete_stream("FROND").await.expect("the stream is there");
+    site.push_some(0);
+    eventually("its loss is noticed", PATIENCE, async || !gateway.state().is_up()).await;
+    hub.make_stream().await;
+    site.store.drained(PATIENCE).await;
+    gateway.crash(&site.store).await;
+    site.push_some(1);
+    let gateway = site.gateway();
+    site.store.drained(PATIENCE).await;
+    gateway.stop().await;
+    let counts = hub.counts().await;
+    assert_eq!(counts.len(), site.store.everything().len() - before);
+    assert!(counts.values().all(|count| *count == 1), "{counts:?}");
 }

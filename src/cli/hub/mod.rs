@@ -32,8 +32,9 @@ pub use sink::SinkError;
 /// Messages written in one transaction: at 10 KB each two and a half megabytes.
 const BATCH: usize = 256;
 
-/// JetStream delivers again what was not acknowledged within this; a batch takes far less.
-const ACK_WAIT: Duration = Duration::from_secs(60);
+/// JetStream delivers again what was not acknowledged within this; a batch takes far less. What a killed `frond hub` had
+/// asked for comes after this time.
+const ACK_WAIT: Duration = Duration::from_secs(20);
 
 /// Within this JetStream itself refuses copies. The server's default, said aloud: it covers what a read-back cannot.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
@@ -220,6 +221,17 @@ async fn open_consumer(stream: &Stream, args: &HubArgs) -> Result<Consumer<pull:
     made.map_err(|error| HubError::Consumer { consumer: args.consumer.clone(), source: error.into() })
 }
 
+/// Whether JetStream has nothing more for the consumer, nor waits for acknowledgements of somebody who died.
+async fn is_exhausted(consumer: &Consumer<pull::Config>) -> bool {
+    match consumer.get_info().await {
+        Ok(info) => info.num_pending == 0 && info.num_ack_pending == 0,
+        Err(error) => {
+            warn!(%error, "the consumer's state is not known");
+            false
+        }
+    }
+}
+
 // === impl Run ===
 
 impl Run {
@@ -234,7 +246,7 @@ impl Run {
         let messages = consumer.stream().max_messages_per_batch(BATCH).messages();
         let mut chunks = messages.await.map_err(|error| failed(error.into()))?.ready_chunks(BATCH);
         let mut heard = Instant::now();
-        let mut shown = heard;
+        let (mut shown, mut quiet) = (heard, heard);
         loop {
             let idle = args.until_idle.map(|idle| heard + idle);
             tokio::select! {
@@ -253,9 +265,15 @@ impl Run {
                     if !batch.is_empty() {
                         self.take(batch).await?;
                         heard = Instant::now();
+                        quiet = heard;
                     }
                 }
-                () = sleep_until(idle.unwrap_or(heard)), if idle.is_some() => return Ok(()),
+                () = sleep_until(idle.unwrap_or(heard)), if idle.is_some() => {
+                    if quiet.elapsed() > 2 * ACK_WAIT || is_exhausted(consumer).await {
+                        return Ok(());
+                    }
+                    heard = Instant::now();
+                }
             }
             if shown.elapsed() >= PROGRESS {
                 shown = Instant::now();

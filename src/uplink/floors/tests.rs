@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use proptest::prelude::*;
 
 use super::*;
+use crate::outbox::Settled;
 use crate::sample::StreamId;
 
 const STREAM: &str = "FROND";
@@ -19,9 +20,6 @@ struct Row {
     seq: u64,
 }
 
-/// Ids and floors handed to the store.
-type Handed = (Vec<u64>, Vec<(SubjectKey, u64)>);
-
 /// A hub without any duplicate window, a network that loses, a store that forgets what it has not committed, and a
 /// gateway that does with its [`Floors`] what the uplink does.
 #[derive(Default)]
@@ -34,7 +32,7 @@ struct World {
 
     unsettled: BTreeMap<u64, Row>,
     durable_floors: BTreeMap<u8, u64>,
-    uncommitted: VecDeque<Handed>,
+    uncommitted: VecDeque<Settled>,
     rows: u64,
     seqs: [u64; 3],
 
@@ -98,11 +96,11 @@ impl World {
         let mut keys: Vec<SubjectKey> = rows.iter().map(|row| key(row.subject)).collect();
         keys.dedup();
         let floors = self.floors.to_store(&keys);
-        self.uncommitted.push_back((rows.iter().map(|row| row.id).collect(), floors));
+        self.uncommitted.push_back(Settled { ids: rows.iter().map(|row| row.id).collect(), floors });
     }
 
     fn commit(&mut self) {
-        let Some((ids, floors)) = self.uncommitted.pop_front() else { return };
+        let Some(Settled { ids, floors }) = self.uncommitted.pop_front() else { return };
         for id in ids {
             self.unsettled.remove(&id);
         }
