@@ -477,3 +477,67 @@ async fn a_stream_that_is_made_anew_is_noticed() {
     assert_eq!(counts.len(), site.store.everything().len() - before);
     assert!(counts.values().all(|count| *count == 1), "{counts:?}");
 }
+
+// Goal: all of it together. Method: a random mishap after a random number of acknowledgements, `FROND_STORM_ROUNDS` times
+// (6 when unset), from a seed that is printed and can be given as `FROND_STORM_SEED`; then fair weather, and the count.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_row_arrives_once_through_a_storm() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let rounds = number("FROND_STORM_ROUNDS").unwrap_or(6);
+    let mut state = number("FROND_STORM_SEED").unwrap_or(u64::from(std::process::id()) * 2_654_435_761) | 1;
+    println!("seed {state}");
+    let mut random = move |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 16) % below
+    };
+    let mut site = Site::build().await;
+    site.store.set_commits(Commits::Later);
+    let mut gateway = site.gateway();
+    for round in 0..rounds {
+        let until = gateway.status().acked_rows + random(60);
+        eventually("rows are acknowledged", PATIENCE, async || {
+            site.push_some(round as usize);
+            gateway.status().acked_rows >= until
+        })
+        .await;
+        let mishap = random(6);
+        println!("round {round}: mishap {mishap}, {} rows in flight", gateway.status().inflight_rows);
+        match mishap {
+            0 => site.proxy.cut(),
+            1 => site.proxy.set(Weather { down: Flow::Vanish, ..FAIR }),
+            2 => site.proxy.set(Weather { up: Flow::Stall, down: Flow::Stall, ..FAIR }),
+            3 => {
+                site.hub.halt();
+                site.hub.resume();
+            }
+            4 => {
+                site.leaf.halt();
+                site.leaf.resume();
+            }
+            _ => {}
+        }
+        for turn in 0..random(4) {
+            site.push_some(turn as usize);
+        }
+        if mishap == 1 {
+            // What vanished leaves the connection in the middle of a message.
+            let doubts = gateway.status().doubts;
+            eventually("the silence is noticed", PATIENCE, async || {
+                site.push_some(0);
+                gateway.status().doubts > doubts || !gateway.state().is_up()
+            })
+            .await;
+            site.proxy.cut();
+        }
+        if mishap == 5 || random(3) == 0 {
+            gateway.crash(&site.store).await;
+            gateway = site.gateway();
+        }
+        site.proxy.restore();
+    }
+    site.store.drained(2 * PATIENCE).await;
+    site.hub().await.holds_exactly(&site.store).await;
+    gateway.stop().await;
+}
