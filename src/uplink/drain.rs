@@ -202,14 +202,16 @@ impl Drain {
     /// Takes an acknowledgement, and those that wait behind it.
     fn take_acks(&mut self, first: Message) {
         let mut next = Some(first);
-        for _ in 0..ACKS_PER_TURN {
-            let Some(message) = next else { return };
+        for taken in 1..=ACKS_PER_TURN {
+            let Some(message) = next.take() else { return };
             let answer = Answer::read(&message);
             match message.subject.rsplit('.').next().and_then(|id| id.parse().ok()) {
                 Some(id) => self.take_answer(id, answer),
                 None => self.status.garbled_answers += 1,
             }
-            next = next_ack(&mut self.session).now_or_never().flatten();
+            if taken < ACKS_PER_TURN {
+                next = next_ack(&mut self.session).now_or_never().flatten();
+            }
         }
     }
 
@@ -303,7 +305,9 @@ impl Drain {
     fn show(&mut self) {
         let now = Instant::now();
         let newest = *self.store.newest.borrow();
-        let waiting = self.flight.oldest_at().map(|at| now.duration_since(at));
+        // While rows are in doubt their age says nothing of the link as it is now.
+        let oldest = self.flight.oldest_at().filter(|_| self.doubt == Doubt::None);
+        let waiting = oldest.map(|at| now.duration_since(at));
         let facts = Facts {
             link: if self.up.is_some() { LinkFact::Up } else { LinkFact::Down },
             doubt: self.doubt != Doubt::None,

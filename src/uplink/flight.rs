@@ -39,17 +39,26 @@ pub struct Flown {
     pub class: Class,
     /// For the window.
     pub sending: Sending,
-    /// Whether the latency of its answer means anything.
-    pub turn: Turn,
+    /// Whether the time its answer takes means anything.
+    pub timing: Timing,
     index: u64,
+}
+
+/// Whether the time an answer takes says something about the path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timing {
+    /// It does.
+    Fresh,
+    /// The link was away since the row was sent.
+    Stale,
 }
 
 /// Whether a row was sent before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
-    /// The first time in this process.
+    /// Not by this process.
     First,
-    /// Again, or the link was away in between: the acknowledgement may be that of an earlier copy, or have waited.
+    /// Yes; the hub has refused it, or was found not to hold it.
     Again,
 }
 
@@ -73,11 +82,11 @@ impl Flight {
     }
 
     /// Books a row that was sent.
-    pub fn sent(&mut self, row: OutRow, class: Class, sending: Sending, turn: Turn) {
+    pub fn sent(&mut self, row: OutRow, class: Class, sending: Sending) {
         self.sent += 1;
         *self.by_subject.entry(row.subject).or_default() += 1;
         self.order.insert(self.sent, row.id);
-        let flown = Flown { class, sending, turn, index: self.sent, row };
+        let flown = Flown { class, sending, timing: Timing::Fresh, index: self.sent, row };
         let before = self.rows.insert(flown.row.id, flown);
         assert!(before.is_none(), "a row is in flight once");
     }
@@ -125,7 +134,7 @@ impl Flight {
 
     /// The link was away: how long answers take says nothing any more.
     pub fn stale(&mut self) {
-        self.rows.values_mut().for_each(|flown| flown.turn = Turn::Again);
+        self.rows.values_mut().for_each(|flown| flown.timing = Timing::Stale);
     }
 
     /// Whether any row of this class is in flight.
@@ -167,7 +176,7 @@ mod tests {
     fn fly(flight: &mut Flight, window: &mut Window, id: u64, now: Instant) {
         let row =
             OutRow { id, subject: SUBJECT, seq: id, dropped: 0, clock_correction: None, body: Bytes::new() };
-        flight.sent(row, Class::Live, window.sent(1, now), Turn::First);
+        flight.sent(row, Class::Live, window.sent(1, now));
     }
 
     // Goal: a row that later ones have overtaken is doubted within seconds, another only after the timeout. Method: two

@@ -8,7 +8,7 @@ use tracing::{debug, error, info, warn};
 use super::answer::{Answer, Refusal, Stored};
 use super::drain::Drain;
 use super::feed::size;
-use super::flight::Turn;
+use super::flight::{Timing, Turn};
 use super::floors::Standing;
 use super::lanes::Class;
 use super::message::{Origin, Stamp};
@@ -123,7 +123,7 @@ impl Drain {
             self.status.resent_rows += 1;
         }
         let sending = self.window.sent(weight, now);
-        self.flight.sent(row, class, sending, turn);
+        self.flight.sent(row, class, sending);
         Published::Sent
     }
 
@@ -146,9 +146,9 @@ impl Drain {
         let now = Instant::now();
         let row = match self.flight.acked(id) {
             Some(flown) => {
-                match flown.turn {
-                    Turn::First => self.window.acked(flown.sending, now),
-                    Turn::Again => self.window.forget(flown.sending),
+                match flown.timing {
+                    Timing::Fresh => self.window.acked(flown.sending, now),
+                    Timing::Stale => self.window.forget(flown.sending),
                 }
                 flown.row
             }

@@ -396,6 +396,31 @@ async fn a_long_fat_link_is_filled() {
     gateway.stop().await;
 }
 
+// Goal: what was under way when the link broke does not creep back one row at a time. Method: cut the same link with a full
+// window, restore it, and time the rest from the link's return.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_fat_link_is_filled_again_after_a_cut() {
+    let site = Site::build().await;
+    for _ in 0..1000 {
+        site.store.push(Lane::Data, "vibration", 5_000);
+    }
+    let long = Weather { rate: 1_250_000, delay: Duration::from_millis(100), ..FAIR };
+    site.proxy.set(long);
+    let gateway = site.gateway();
+    eventually("many rows are in flight", PATIENCE, async || gateway.status().inflight_rows > 60).await;
+    site.proxy.cut();
+    eventually("the cut is noticed", PATIENCE, async || !gateway.state().is_up()).await;
+    site.proxy.set(long);
+    gateway.up().await;
+    let (began, before) = (Instant::now(), gateway.status().acked_bytes);
+    site.store.drained(PATIENCE).await;
+    let rate = (gateway.status().acked_bytes - before) as f64 / began.elapsed().as_secs_f64();
+    println!("{rate:.0} bytes/s, {:?}", gateway.status());
+    assert!(rate > 0.5 * 1_250_000.0, "{rate:.0} bytes/s only");
+    site.hub().await.holds_exactly(&site.store).await;
+    gateway.stop().await;
+}
+
 // Goal: a subject that no stream takes is said, and does not keep alarms from going. Method: a stream for alarms and one
 // data subject only.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -476,4 +501,68 @@ async fn a_stream_that_is_made_anew_is_noticed() {
     let counts = hub.counts().await;
     assert_eq!(counts.len(), site.store.everything().len() - before);
     assert!(counts.values().all(|count| *count == 1), "{counts:?}");
+}
+
+// Goal: all of it together. Method: a random mishap after a random number of acknowledgements, `FROND_STORM_ROUNDS` times
+// (3 when unset), from a seed that is printed and can be given as `FROND_STORM_SEED`; then fair weather, and the count.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_row_arrives_once_through_a_storm() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let rounds = number("FROND_STORM_ROUNDS").unwrap_or(3);
+    let mut state = number("FROND_STORM_SEED").unwrap_or(u64::from(std::process::id()) * 2_654_435_761) | 1;
+    println!("seed {state}");
+    let mut random = move |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 16) % below
+    };
+    let mut site = Site::build().await;
+    site.store.set_commits(Commits::Later);
+    let mut gateway = site.gateway();
+    for round in 0..rounds {
+        let until = gateway.status().acked_rows + random(60);
+        eventually("rows are acknowledged", PATIENCE, async || {
+            site.push_some(round as usize);
+            gateway.status().acked_rows >= until
+        })
+        .await;
+        let mishap = random(6);
+        println!("round {round}: mishap {mishap}, {} rows in flight", gateway.status().inflight_rows);
+        match mishap {
+            0 => site.proxy.cut(),
+            1 => site.proxy.set(Weather { down: Flow::Vanish, ..FAIR }),
+            2 => site.proxy.set(Weather { up: Flow::Stall, down: Flow::Stall, ..FAIR }),
+            3 => {
+                site.hub.halt();
+                site.hub.resume();
+            }
+            4 => {
+                site.leaf.halt();
+                site.leaf.resume();
+            }
+            _ => {}
+        }
+        for turn in 0..random(4) {
+            site.push_some(turn as usize);
+        }
+        if mishap == 1 {
+            // What vanished leaves the connection in the middle of a message.
+            let doubts = gateway.status().doubts;
+            eventually("the silence is noticed", PATIENCE, async || {
+                site.push_some(0);
+                gateway.status().doubts > doubts || !gateway.state().is_up()
+            })
+            .await;
+            site.proxy.cut();
+        }
+        if mishap == 5 || random(3) == 0 {
+            gateway.crash(&site.store).await;
+            gateway = site.gateway();
+        }
+        site.proxy.restore();
+    }
+    site.store.drained(2 * PATIENCE).await;
+    site.hub().await.holds_exactly(&site.store).await;
+    gateway.stop().await;
 }
