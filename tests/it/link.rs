@@ -142,7 +142,7 @@ async fn a_mute_server_is_given_up() {
 
 /// Where the certificates are.
 fn pem(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/tls").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/throwaway_tls").join(name)
 }
 
 // Goal: TLS with a client certificate works, and each way to get it wrong is a refusal that names TLS. Method: a hub that
