@@ -17,7 +17,7 @@
 //!  sounding: at the start, and every SOUNDING_INTERVAL without a shorter rtt, one row goes alone, and its
 //!  latency is the new rtt. Without that a route that became longer would pass for a queue for ever.
 //! ```
-//! Alone means: nothing ahead of it and nothing behind it either, because leaf connections compress what is waiting
+//! Alone means: nothing ahead of it and nothing behind it either, because leaf connections may compress what is waiting
 //! into one block, and the first row of a block arrives with the last.
 //!
 //! The size of the row is taken into account because on a slow link a large row takes seconds by itself, and that is no

@@ -77,8 +77,10 @@ impl NatsServer {
 
     /// As [`NatsServer::leaf`], with a chosen client port.
     pub fn leaf_at(port: u16, remote_port: u16) -> NatsServer {
+        // Blocks are compressed already; as in config/nats-leaf.conf.
         let config = format!(
-            "server_name: leaf-{port}\nleafnodes {{ remotes: [ {{ url: \"nats-leaf://127.0.0.1:{remote_port}\" }} ] }}\n"
+            "server_name: leaf-{port}\n\
+             leafnodes {{ remotes: [ {{ url: \"nats-leaf://127.0.0.1:{remote_port}\", compression: off }} ] }}\n"
         );
         NatsServer::start(port, &config)
     }

@@ -106,7 +106,7 @@ async fn every_row_arrives_once_through_a_silent_stall() {
     site.push_some(1);
     eventually("silence is noticed", PATIENCE, async || gateway.state().trouble() == Some(&Trouble::Silent))
         .await;
-    assert_eq!(gateway.status().mode, Mode::Offline);
+    eventually("the uplink stops", PATIENCE, async || gateway.status().mode == Mode::Offline).await;
     site.push_some(2);
     site.proxy.restore();
     site.store.drained(PATIENCE).await;
@@ -345,8 +345,8 @@ async fn the_first_row_follows_the_link_within_two_seconds() {
     gateway.stop().await;
 }
 
-// Goal: a backlog on a slow link delays neither live rows nor alarms by more than the second or so that the link's own
-// queue may hold, and still drains. Method: 1 Mbit/s and 40 ms; 6 MB of backlog; live rows and alarms are timed from their
+// Goal: a backlog on a slow link delays neither live rows nor alarms by more than a moment, and still drains; without the
+// window, 4 MiB in flight would delay them by half a minute. Method: 1 Mbit/s and 40 ms; 6 MB of backlog; live rows and alarms are timed from their
 // birth to their settlement.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backlog_does_not_delay_live_rows_and_alarms() {
@@ -357,7 +357,7 @@ async fn a_backlog_does_not_delay_live_rows_and_alarms() {
     site.proxy.set(Weather { rate: 125_000, delay: Duration::from_millis(20), ..FAIR });
     let gateway = site.gateway();
     eventually("the backlog moves", PATIENCE, async || gateway.status().acked_rows > 20).await;
-    assert_eq!(gateway.status().mode, Mode::CatchUp);
+    eventually("it catches up", PATIENCE, async || gateway.status().mode == Mode::CatchUp).await;
     let before = gateway.status();
     let (began, mut worst) = (Instant::now(), [Duration::ZERO; 2]);
     while began.elapsed() < Duration::from_secs(8) {
@@ -371,8 +371,8 @@ async fn a_backlog_does_not_delay_live_rows_and_alarms() {
     let status = gateway.status();
     let rate = (status.acked_bytes - before.acked_bytes) as f64 / began.elapsed().as_secs_f64();
     println!("alarms within {:?}, live rows within {:?}, {rate:.0} bytes/s, {status:?}", worst[0], worst[1]);
-    assert!(worst[Lane::Alarm as usize] < Duration::from_millis(1200), "alarms: {worst:?}");
-    assert!(worst[Lane::Data as usize] < Duration::from_millis(1200), "live rows: {worst:?}");
+    assert!(worst[Lane::Alarm as usize] < Duration::from_secs(2), "alarms: {worst:?}");
+    assert!(worst[Lane::Data as usize] < Duration::from_secs(2), "live rows: {worst:?}");
     assert!(rate > 0.7 * 125_000.0, "the backlog moves at {rate:.0} bytes/s only");
     gateway.stop().await;
 }
