@@ -32,8 +32,11 @@ async fn a_window_stream_is_acknowledged_by_its_checkpoint_and_survives_a_kill_b
     let position = site.status().await.unwrap().store.checkpoint_position;
     let status = site.wait("a checkpoint", |status| status.store.checkpoint_position > position).await;
     // What the checkpoint has let go is on the broker's record within a moment.
-    sleep(Duration::from_millis(500)).await;
-    let before = site.acknowledged("window");
+    let mut before = usize::MAX;
+    while before != site.acknowledged("window") {
+        before = site.acknowledged("window");
+        sleep(Duration::from_millis(700)).await;
+    }
     assert!(before > 0, "the checkpoint has acknowledged something");
     let taken = site.status().await.unwrap().pipeline.readings;
     site.wait("readings between two checkpoints", |status| status.pipeline.readings > taken + 300).await;
