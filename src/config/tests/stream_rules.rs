@@ -312,7 +312,7 @@ fn what_is_probably_not_meant_in_a_stream_is_pointed_out() {
             stream("expect_per_second = 1000")
         )),
         [
-            "frond.toml:3: journal.wear_bytes_per_day: the streams are expected to write 1.08 GB a day, more than the \
+            "frond.toml:3: journal.wear_bytes_per_day: the streams are expected to write 1.20 GB a day, more than the \
           budget of 1.00 GB"
         ]
     );
