@@ -53,7 +53,8 @@ fn decoder(decode: Decode, time: TimeSource) -> Decoder {
 }
 
 fn case(name: &str, decoder: &Decoder, payload: &[u8], json: bool) {
-    let (mut batch, moment) = (Batch::default(), Moment { arrival: 1, trusted: None });
+    let (mut batch, moment) =
+        (Batch::default(), Moment { arrival: 1_709_294_400_000_000_000, trusted: None });
     decoder.decode(payload, moment, &mut batch).expect("the payloads here are valid");
     let readings = batch.rows().len();
     let ours = nanos(|| {

@@ -239,18 +239,20 @@ impl BrokerDoor {
         let mut asked = self.filters.clone();
         let mut ask_at = (!asked.is_empty()).then(Instant::now);
         loop {
-            let wake = ask_at.unwrap_or_else(Instant::now);
-            let packet = tokio::select! {
-                biased;
-                () = self.stop.cancelled() => return Ok(End::Stopped),
-                () = sleep_until(wake), if ask_at.is_some() => {
-                    ask_at = None;
-                    match self.link.subscribe(&asked).await {
-                        Ok(()) => continue,
-                        Err(loss) => return self.lost(loss),
+            let packet = match self.link.buffered() {
+                Some(packet) => Ok(packet),
+                None => tokio::select! {
+                    biased;
+                    () = self.stop.cancelled() => return Ok(End::Stopped),
+                    () = sleep_until(ask_at.unwrap_or_else(Instant::now)), if ask_at.is_some() => {
+                        ask_at = None;
+                        match self.link.subscribe(&asked).await {
+                            Ok(()) => continue,
+                            Err(loss) => return self.lost(loss),
+                        }
                     }
-                }
-                packet = self.link.next() => packet,
+                    packet = self.link.next() => packet,
+                },
             };
             match packet {
                 Ok(Packet::Publish(publish)) => self.receive(publish).await?,

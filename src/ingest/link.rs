@@ -17,9 +17,10 @@
 //! again.
 
 use std::collections::VecDeque;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use rumqttc::{
@@ -177,6 +178,25 @@ impl Link {
         self.write(Packet::Subscribe(subscribe)).await
     }
 
+    /// The next packet that has been read already. rumqttc reads about ten at a time; taking them here spares each a turn
+    /// of its event loop.
+    pub(super) fn buffered(&mut self) -> Option<Packet> {
+        while let Some(event) = self.eventloop.state.events.pop_front() {
+            if let Some(packet) = self.heard(event) {
+                return Some(packet);
+            }
+        }
+        None
+    }
+
+    fn heard(&mut self, event: Event) -> Option<Packet> {
+        let Event::Incoming(packet) = event else { return None };
+        // Whatever arrives shows that the broker lives. rumqttc insists on the answer to its ping, which may be queued
+        // behind thousands of messages.
+        self.eventloop.state.await_pingresp = false;
+        Some(packet)
+    }
+
     /// The next packet from the broker; what falls due meanwhile is acknowledged.
     ///
     /// Cancel-safe: see the module's words on `poll`; a message is taken from the event loop only to be returned.
@@ -195,13 +215,11 @@ impl Link {
                 event = self.eventloop.poll() => event,
             };
             match event {
-                Ok(Event::Incoming(packet)) => {
-                    // Whatever arrives shows that the broker lives. rumqttc insists on the answer to its ping, which may
-                    // be queued behind thousands of messages.
-                    self.eventloop.state.await_pingresp = false;
-                    return Ok(packet);
+                Ok(event) => {
+                    if let Some(packet) = self.heard(event) {
+                        return Ok(packet);
+                    }
                 }
-                Ok(Event::Outgoing(_)) => {}
                 Err(error) => return Err(self.lose(Loss::Connection(Box::new(error)))),
             }
         }
@@ -211,6 +229,10 @@ impl Link {
     /// meanwhile; [`Link::next`] will say so.
     pub(super) async fn attend<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
+        // Mostly there is nothing to wait for.
+        if let Poll::Ready(done) = poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
+            return done;
+        }
         let mut next_ping = Instant::now() + self.ping_every;
         loop {
             tokio::select! {

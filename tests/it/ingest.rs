@@ -35,8 +35,6 @@ fn identities(messages: &[Message]) -> Vec<Identity> {
     messages.iter().map(|message| message.identity().expect("QoS 1")).collect()
 }
 
-// --- what arrives ---
-
 #[tokio::test]
 async fn readings_arrive_decoded_and_named() {
     // Goal: topic, field, value, time, timeline, unit, labels. Method: two streams, one with a time of its own.
@@ -200,8 +198,6 @@ async fn a_topic_belongs_to_the_first_stream_whatever_its_class() {
     windows.finish().await;
 }
 
-// --- acknowledgements ---
-
 #[tokio::test]
 async fn nothing_is_acknowledged_before_it_is_durable_and_then_in_order() {
     // Goal: PUBACKs wait for the journal and keep the order of receipt. Method: the proxy records what the door sends.
@@ -320,8 +316,6 @@ async fn a_stopped_door_acknowledges_what_is_durable_before_it_leaves() {
     assert_eq!(numbers(&rig.messages(1).await), [5]);
     rig.finish().await;
 }
-
-// --- the broker's troubles ---
 
 #[tokio::test]
 async fn a_broker_that_keeps_its_sessions_may_be_restarted() {
@@ -501,8 +495,6 @@ async fn a_packet_beyond_the_limit_is_got_out_of_the_way() {
     assert_eq!(numbers(&rig.messages(1).await), [10]);
     rig.finish().await;
 }
-
-// --- what mosquitto never does ---
 
 #[tokio::test]
 async fn a_topic_that_is_not_utf_8_is_got_out_of_the_way() {

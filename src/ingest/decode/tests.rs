@@ -65,8 +65,6 @@ fn float(field: &str, value: f64) -> (String, Value) {
     (field.to_owned(), Value::Float(value))
 }
 
-// --- JSON ---
-
 #[test]
 fn objects_are_flattened() {
     // Goal: nesting, arrays by position, booleans, order of the payload.
@@ -212,8 +210,6 @@ fn only_the_wanted_fields_count() {
     );
 }
 
-// --- samples and times ---
-
 fn at(field: &str, seconds: i64, value: i64) -> (String, Nanos, Value) {
     (field.to_owned(), seconds * SECOND, Value::Int(value))
 }
@@ -305,8 +301,6 @@ fn a_long_key_around_a_long_list_stays_cheap() {
     assert!(batch.names.capacity() < 1_000);
 }
 
-// --- CBOR ---
-
 fn cbor(build: impl FnOnce(&mut minicbor::Encoder<&mut Vec<u8>>)) -> Vec<u8> {
     let mut bytes = Vec::new();
     build(&mut minicbor::Encoder::new(&mut bytes));
@@ -385,8 +379,6 @@ fn broken_cbor_rejects_all_of_it() {
     assert_eq!(reasons(&decoder, [0x80]), [("empty", 1)]);
 }
 
-// --- a number, packed samples ---
-
 #[test]
 fn a_bare_number_is_taken_as_sensors_write_it() {
     // Goal: forms that pass, forms that do not.
@@ -450,8 +442,6 @@ fn packed_samples_of_a_wrong_length_are_refused() {
     let (rows, reasons) = found(&packed(PackedType::I16, 1e-12, 1.0), [0; 4]);
     assert_eq!((rows.len(), reasons), (1, vec![("time_out_of_range", 1)]));
 }
-
-// --- against other implementations ---
 
 /// The rules in a few lines over a tree, to test the scanner against.
 fn flatten(path: &str, value: &serde_json::Value, into: &mut Vec<(String, Value)>) {
