@@ -1,23 +1,25 @@
 //! What a component costs: each figure beside its peer, in the same run.
 //!
 //! - A batch of 64 through [`Processor::process`], against the same Rust code called natively: once on columns that are
-//!   there already, once with the columns made from the readings, as any caller would have to.
+//!   there already, once with the columns made from the readings, as any caller would have to. And against the bare
+//!   call below, which shows what of it is the sandbox and what is Frond.
 //! - A batch of one, against a bare wasmtime component call with the same row: default engine, synchronous call, no
 //!   deadline, no limits, no checks, nothing announced.
 //! - Ten components ready from the cache, against compiling ten.
 //!
-//! Method: rounds of the two in turn, so that a busy machine is busy for both; the median of the rounds counts.
-//! `just guests` first.
+//! Method: processor time of the thread, in rounds of the two in turn, so that a busy machine is busy for both; the
+//! median of the rounds counts. `just guests` first.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use frond::block::SeriesEntry;
 use frond::config;
 use frond::runtime::{Host, Outcome, Processor};
 use frond::sample::{Reading, SeriesId, Value};
+use nix::time::{ClockId, clock_gettime};
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Engine, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -71,11 +73,23 @@ fn batch_of_64(options: &[(String, String)]) {
     let mut with_columns = || {
         black_box(native(black_box(&rows)));
     };
-    let [through, on_columns, with_columns] =
-        compare([&mut through, &mut on_columns, &mut with_columns]).map(|time| time / 64.0);
+    let (mut store, guest) = bare_guest(options);
+    let batch = Batch {
+        series: series.clone(),
+        times: times.clone(),
+        values: values.clone(),
+        integer_rows: Vec::new(),
+        integers: Vec::new(),
+    };
+    let mut bare = || {
+        black_box(guest.call_process(&mut store, black_box(&batch)).expect("process"));
+    };
+    let [through, on_columns, with_columns, bare] =
+        compare([&mut through, &mut on_columns, &mut with_columns, &mut bare]).map(|time| time / 64.0);
     println!("  batch of 64, per reading: {through:.1} ns");
     println!("    native, columns to columns: {on_columns:.1} ns, ratio {:.2}", through / on_columns);
     println!("    native, readings to readings: {with_columns:.1} ns, ratio {:.2}", through / with_columns);
+    println!("    bare wasmtime call: {bare:.1} ns, ratio {:.2}", through / bare);
 }
 
 fn single(options: &[(String, String)]) {
@@ -100,17 +114,17 @@ fn single(options: &[(String, String)]) {
 fn ten_components(options: &[(String, String)]) {
     let host = Host::new().expect("host");
     drop(open(&host, options, &cache()));
-    let started = Instant::now();
+    let started = processor_time();
     let ten: Vec<Processor> = (0..10).map(|_| open(&host, options, &cache())).collect();
-    let cached = started.elapsed();
+    let cached = processor_time() - started;
     drop(ten);
 
     let engine = Engine::default();
-    let started = Instant::now();
+    let started = processor_time();
     for _ in 0..10 {
         black_box(Component::from_file(&engine, wasm()).expect("component"));
     }
-    let compiled = started.elapsed();
+    let compiled = processor_time() - started;
     println!("ten cached components ready: {:.1} ms", ms(cached));
     println!(
         "  ten compiled: {:.1} ms, 1/{:.0}",
@@ -124,11 +138,11 @@ fn compare<const N: usize>(mut calls: [&mut dyn FnMut(); N]) -> [f64; N] {
     let mut rounds: [Vec<f64>; N] = std::array::from_fn(|_| Vec::new());
     for round in 0..=ROUNDS {
         for (call, times) in calls.iter_mut().zip(&mut rounds) {
-            let started = Instant::now();
+            let started = processor_time();
             (0..CALLS).for_each(|_| call());
             // The first round warms up.
             if round > 0 {
-                times.push(started.elapsed().as_nanos() as f64 / CALLS as f64);
+                times.push((processor_time() - started).as_nanos() as f64 / CALLS as f64);
             }
         }
     }
@@ -136,6 +150,10 @@ fn compare<const N: usize>(mut calls: [&mut dyn FnMut(); N]) -> [f64; N] {
         times.sort_by(f64::total_cmp);
         times[times.len() / 2]
     })
+}
+
+fn processor_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("the thread has a clock").into()
 }
 
 fn ms(time: Duration) -> f64 {

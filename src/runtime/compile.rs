@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::platform::limits;
-use crate::runtime::{Cause, host};
+use crate::runtime::Cause;
 
 /// Address space of the child. A component of 150 KB takes 25 MiB, and it grows with the largest function; what does not
 /// fit is refused here, and not by the system's last resort, which would take the gateway.
@@ -155,7 +155,7 @@ pub fn child(input: &Path, output: &Path) -> Result<(), ChildError> {
 
 #[cfg(feature = "compile")]
 fn precompile(wasm: &[u8]) -> Result<Vec<u8>, ChildError> {
-    let engine = host::engine().map_err(ChildError::Engine)?;
+    let engine = crate::runtime::host::engine().map_err(ChildError::Engine)?;
     engine.precompile_component(wasm).map_err(|error| ChildError::Component(error.into()))
 }
 

@@ -81,6 +81,8 @@ pub(super) struct Instance {
     processor: processor::Guest,
     state: Option<state::Guest>,
     deadline_ticks: u64,
+    /// The same as in the store, which is borrowed while a call goes on.
+    request: Arc<Mutex<Request>>,
 }
 
 /// What the imports see: the store's own state.
@@ -143,14 +145,15 @@ impl Instance {
         store.set_hostcall_fuel(TAKEN_BYTES_MAX);
         let deadline_ticks = ticks(grant.deadline);
         store.set_epoch_deadline(deadline_ticks);
-        let started = drive(&Arc::default(), &mut refuse, exports.pre.instantiate_async(&mut store));
+        let request = store.data().request.clone();
+        let started = drive(&request, &mut refuse, exports.pre.instantiate_async(&mut store));
         let linked = started.and_then(|instance| {
             let processor = exports.processor.load(&mut store, &instance)?;
             let state = exports.state.as_ref().map(|state| state.load(&mut store, &instance)).transpose()?;
             Ok((processor, state))
         });
         match linked {
-            Ok((processor, state)) => Ok(Instance { store, processor, state, deadline_ticks }),
+            Ok((processor, state)) => Ok(Instance { store, processor, state, deadline_ticks, request }),
             Err(stop) => Err(fault(stop, &store)),
         }
     }
@@ -161,51 +164,50 @@ impl Instance {
     }
 
     pub(super) fn configure(&mut self, options: &[(String, String)]) -> Result<Result<(), String>, Fault> {
-        let request = self.begin();
-        let result = drive(&request, &mut refuse, self.processor.call_configure(&mut self.store, options));
+        self.begin();
+        let result =
+            drive(&self.request, &mut refuse, self.processor.call_configure(&mut self.store, options));
         result.map_err(|stop| fault(stop, &self.store))
     }
 
     pub(super) fn announce(&mut self, series: &[Series]) -> Result<(), Fault> {
-        let request = self.begin();
-        let result = drive(&request, &mut refuse, self.processor.call_announce(&mut self.store, series));
+        self.begin();
+        let result = drive(&self.request, &mut refuse, self.processor.call_announce(&mut self.store, series));
         result.map_err(|stop| fault(stop, &self.store))
     }
 
     pub(super) fn process(&mut self, batch: &Batch, register: Register<'_>) -> Result<Output, Fault> {
-        let request = self.begin();
-        let result = drive(&request, register, self.processor.call_process(&mut self.store, batch));
+        self.begin();
+        let result = drive(&self.request, register, self.processor.call_process(&mut self.store, batch));
         result.map_err(|stop| fault(stop, &self.store))
     }
 
     /// `None` when it has no state.
     pub(super) fn snapshot(&mut self) -> Result<Option<Vec<u8>>, Fault> {
-        let request = self.begin();
+        self.begin();
         let Some(state) = &self.state else { return Ok(None) };
-        let result = drive(&request, &mut refuse, state.call_snapshot(&mut self.store));
+        let result = drive(&self.request, &mut refuse, state.call_snapshot(&mut self.store));
         result.map(Some).map_err(|stop| fault(stop, &self.store))
     }
 
     pub(super) fn restore(&mut self, snapshot: &[u8]) -> Result<Result<(), String>, Fault> {
-        let request = self.begin();
+        self.begin();
         let Some(state) = &self.state else { return Ok(Err("the component has no state".into())) };
-        let result = drive(&request, &mut refuse, state.call_restore(&mut self.store, snapshot));
+        let result = drive(&self.request, &mut refuse, state.call_restore(&mut self.store, snapshot));
         result.map_err(|stop| fault(stop, &self.store))
     }
 
     /// Every call starts with its whole time and a clean slate.
-    fn begin(&mut self) -> Arc<Mutex<Request>> {
+    fn begin(&mut self) {
         self.store.set_epoch_deadline(self.deadline_ticks);
-        let room = self.store.data_mut();
-        room.meter.begin_call();
-        room.request.clone()
+        self.store.data_mut().meter.begin_call();
     }
 }
 
 /// Runs a call to its end, answering its requests. A call that suspends without a request would wait for something that
 /// never comes; it is dropped, which unwinds the component.
 fn drive<T>(
-    request: &Arc<Mutex<Request>>,
+    request: &Mutex<Request>,
     register: Register<'_>,
     call: impl Future<Output = wasmtime::Result<T>>,
 ) -> Result<T, Stop> {

@@ -74,9 +74,11 @@ impl state::Guest for Component {
 
 /// A calibrated reading is no whole number any more; the others keep their exact value.
 fn replace(mut batch: Batch, new: Calibrated) -> Batch {
-    let whole = |row: &u32| new.rows.binary_search(row).is_err();
-    let kept = batch.integer_rows.iter().zip(&batch.integers).filter(|(row, _)| whole(row));
-    (batch.integer_rows, batch.integers) = kept.unzip();
+    if !batch.integers.is_empty() {
+        let whole = |row: &u32| new.rows.binary_search(row).is_err();
+        let kept = batch.integer_rows.iter().zip(&batch.integers).filter(|(row, _)| whole(row));
+        (batch.integer_rows, batch.integers) = kept.unzip();
+    }
     batch.values = new.values;
     batch
 }

@@ -159,9 +159,10 @@ impl Monitor {
             let mut value = raw;
             if let Some(linear) = series.calibration {
                 value = raw * linear.scale + linear.offset;
-                let calibrated = verdict
-                    .calibrated
-                    .get_or_insert_with(|| Calibrated { values: rows.values.to_vec(), rows: Vec::new() });
+                let calibrated = verdict.calibrated.get_or_insert_with(|| Calibrated {
+                    values: rows.values.to_vec(),
+                    rows: Vec::with_capacity(rows.values.len()),
+                });
                 calibrated.values[row] = value;
                 calibrated.rows.push(row as u32);
             }
