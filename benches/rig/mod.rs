@@ -7,7 +7,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -102,8 +102,7 @@ pub fn mib(bytes: u64) -> String {
 
 /// A loopback port nobody listens on.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free loopback port");
-    listener.local_addr().expect("a bound listener has an address").port()
+    frond::platform::ports::free().expect("a free loopback port")
 }
 
 /// Finds a program: by its variable, on the PATH, or where daemons are.
