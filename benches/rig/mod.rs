@@ -193,7 +193,7 @@ pub struct Written {
 }
 
 impl Disk {
-    /// Makes one of so many MiB: ext4 with its defaults, mounted noatime. Needs root.
+    /// Makes one of so many MiB: ext4 with its defaults, mounted noatime,commit=60. Needs root.
     pub fn make(mib: u64) -> io::Result<Disk> {
         let folder = tempfile::tempdir()?;
         let (image, mount) = (folder.path().join("image"), folder.path().join("mount"));
@@ -204,7 +204,7 @@ impl Disk {
         run("mkfs.ext4", &["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", &image])?;
         let device = run("losetup", &["-f", "--show", &image])?;
         let disk = Disk { device, mount, _folder: folder };
-        run("mount", &["-o", "noatime", &disk.device, &disk.mount.display().to_string()])?;
+        run("mount", &["-o", "noatime,commit=60", &disk.device, &disk.mount.display().to_string()])?;
         disk.sync()?;
         Ok(disk)
     }

@@ -15,6 +15,7 @@ pub mod hot;
 pub mod peer;
 pub mod ring;
 pub mod seen;
+pub mod slots;
 pub mod wear;
 
 pub use group::{Group, Readiness};

@@ -54,6 +54,7 @@ impl Store {
             tail.record(pos, message, window);
         }
 
+        let mut placed = None;
         let writes = hot_row.is_some()
             || self.checkpoint.is_some()
             || self.names.is_dirty()
@@ -64,15 +65,13 @@ impl Store {
             let tx = self.db.unchecked_transaction()?;
             self.names.write(&tx)?;
             if let Some(row) = &hot_row {
-                tx.prepare_cached("INSERT INTO hot (pos, block) VALUES (?1, ?2)")?
-                    .execute(params![pos, row])?;
+                placed = Some(self.slots.write(&tx, pos, row)?);
             }
             if let Some((checkpoint, _)) = &self.checkpoint {
                 tx.prepare_cached(
                     "INSERT OR REPLACE INTO checkpoint (id, pos, state, seen, wall_ns) VALUES (0, ?1, ?2, ?3, ?4)",
                 )?
                 .execute(params![checkpoint.pos, checkpoint.state, tail.encode(checkpoint.pos), now.or(self.floor)])?;
-                tx.prepare_cached("DELETE FROM hot WHERE pos <= ?1")?.execute([checkpoint.pos])?;
                 ring::append(&tx, &mut usage, &checkpoint.raw, self.policy.journal.ring_bytes_max)?;
                 ledger.append(&tx, &checkpoint.outputs, now.unwrap_or(NEVER_AGES))?;
             }
@@ -84,6 +83,12 @@ impl Store {
             fault::point("journal.after_commit");
             self.names.written();
             self.tell_rejecting(rejecting);
+        }
+        if let Some(place) = placed {
+            self.slots.keep(pos, place);
+        }
+        if let Some((checkpoint, _)) = &self.checkpoint {
+            self.slots.release(checkpoint.pos);
         }
         self.tell_drops(&ledger);
         self.ledger = ledger;
