@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::cli::render::bytes;
-use crate::ingest::{DoorState, DoorView, Reason, session_suffix};
+use crate::ingest::{DOWN_ADVICE, DoorState, DoorView, Reason, session_suffix};
 use crate::lattice::LinkState;
 use crate::platform::clock::{self, WallClock};
 use crate::platform::process;
 use crate::runtime::PipelineStats;
 use crate::sample::{Nanos, SECOND};
 use crate::store::StoreStats;
-use crate::uplink;
+use crate::uplink::{self, Mode, SLOW_ADVICE};
 
 /// The rate of wear is an average over ten minutes; it says little before they are over.
 const WEAR_SETTLED: Nanos = 600 * SECOND;
@@ -207,6 +207,9 @@ impl Sources {
             let advice = link.advice.as_ref().map(|advice| format!("; {advice}")).unwrap_or_default();
             complaints.push(format!("link: {reason}{advice}"));
         }
+        if uplink.mode == Mode::Slow.to_string() {
+            complaints.push(format!("uplink: {SLOW_ADVICE}"));
+        }
         if let Some(refusal) = &uplink.refusal {
             complaints.push(format!("hub: {refusal}"));
         }
@@ -238,7 +241,7 @@ fn door(view: &DoorView) -> DoorStatus {
         DoorState::Connecting => ("connecting", None),
         DoorState::Connected { .. } => ("connected", None),
         DoorState::Refused { reason, remedy } => ("refused", Some(format!("{reason}; {remedy}"))),
-        DoorState::Down { reason } => ("down", Some(reason.clone())),
+        DoorState::Down { reason } => ("down", Some(format!("{reason}; {DOWN_ADVICE}"))),
     };
     let counters = &view.counters;
     let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
