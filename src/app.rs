@@ -28,7 +28,7 @@ use crate::platform::signals::{Signals, SignalsError};
 use crate::runtime::{Pipeline, pipeline};
 use crate::sample::{DoorId, Durability, StreamId};
 use crate::store::{
-    self, DoorSetup, DoorStart, Handle, Inbound, Policy, Start, Store, StoreError, StreamPolicy,
+    self, DoorSetup, DoorStart, Handle, Inbound, Peers, Policy, Start, Store, StoreError, StreamPolicy,
 };
 use crate::supervise::{Ended, Stage, Tasks, ThreadError};
 use crate::uplink::recall::Recall;
@@ -252,7 +252,7 @@ fn policy(config: &Config) -> Policy {
         streams: config.streams.iter().map(stream).collect(),
         doors: doors(config)
             .into_iter()
-            .map(|(door, _)| (door, DoorSetup { durability: durability(door), window }))
+            .map(|(door, _)| (door, DoorSetup { durability: durability(door), window, peers: Peers::Broker }))
             .collect(),
     }
 }

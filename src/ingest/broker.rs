@@ -48,7 +48,7 @@ use crate::ingest::state::{self, Announcer, DoorState, DoorView};
 use crate::ingest::{door_id, session_suffix, topic};
 use crate::platform::clock::WallClock;
 use crate::platform::fault;
-use crate::sample::{DoorId, Message, StreamId};
+use crate::sample::{DoorId, Message, SessionId, StreamId};
 use crate::store::{DoorStart, Handle, Inbound, StoreGone};
 
 /// Pause after a refusal: somebody has to change something first.
@@ -301,7 +301,7 @@ impl BrokerDoor {
             return self.owe(publish.pkid, 0);
         };
         let (door, ticket, pkid) = (self.door, self.ticket + 1, publish.pkid);
-        let message = Message { door, ticket, pkid, stream, timeline, readings };
+        let message = Message { door, ticket, session: SessionId::NONE, pkid, stream, timeline, readings };
         if let Some(identity) = message.identity() {
             let durable = self.link.durable();
             let delivery = if publish.dup { Delivery::Repeated } else { Delivery::First };

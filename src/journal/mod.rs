@@ -15,9 +15,11 @@ pub mod hot;
 pub mod peer;
 pub mod ring;
 pub mod seen;
+mod session;
 pub mod wear;
 
 pub use group::{Group, Readiness};
+pub use session::{SessionChange, SessionRow, load_sessions, write_sessions};
 
 use crate::block::SeriesEntry;
 use crate::outbox::Output;

@@ -3,6 +3,7 @@
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::block::SeriesEntry;
+use crate::journal::SessionChange;
 use crate::outbox::{OutRow, Settled, SubjectState};
 use crate::sample::{DoorId, Identity, Lane, Message, Nanos, Reading, SeriesId, StreamId, Timeline};
 
@@ -11,8 +12,23 @@ use crate::sample::{DoorId, Identity, Lane, Message, Nanos, Reading, SeriesId, S
 pub enum Inbound {
     /// A decoded message.
     Message(Message),
+    /// What the listener has gathered.
+    Batch(Batch),
     /// The peer has lost the session: packet identifiers known of it mean nothing any more.
     Forget(DoorId),
+}
+
+/// What the listener has gathered since it last passed something on.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Sessions that have begun, changed or ended before the messages.
+    pub sessions: Vec<SessionChange>,
+    /// A ticket that becomes durable with them.
+    pub sessions_ticket: Option<(DoorId, u64)>,
+    /// Messages, in the order of their tickets.
+    pub messages: Vec<Message>,
+    /// Commit within this time, because somebody waits who can do nothing else.
+    pub within: Option<std::time::Duration>,
 }
 
 /// Requests to the store thread, each with the way back for its answer.

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::journal::seen::Tail;
 use crate::journal::wear::Wear;
-use crate::journal::{Group, ring};
+use crate::journal::{Group, SessionRow, load_sessions, ring};
 use crate::outbox::Settled;
 use crate::outbox::table::Ledger;
 use crate::platform::{clock, vfs};
@@ -29,6 +29,8 @@ struct Found {
     floor: Option<Nanos>,
     tail: Tail,
     replay: VecDeque<u64>,
+    sessions: Vec<SessionRow>,
+    last_session: u32,
 }
 
 // === impl Store ===
@@ -59,6 +61,14 @@ impl Store {
             boot,
             estimate: names.boot_entry(boot).and_then(|boot| boot.estimate),
             seen: policy.doors.keys().map(|door| (*door, found.tail.of(*door))).collect(),
+            sessions: {
+                let seen = |row: SessionRow| {
+                    let seen = found.tail.of_session(row.id);
+                    (row, seen)
+                };
+                std::mem::take(&mut found.sessions).into_iter().map(seen).collect()
+            },
+            last_session: found.last_session,
             durable: durable.iter().map(|(door, sender)| (*door, sender.subscribe())).collect(),
             floor: found.floor,
             state: std::mem::take(&mut found.state),
@@ -117,7 +127,9 @@ impl Found {
             })
             .optional()?
             .unwrap_or_default();
-        let mut tail = Tail::decode(&seen, checkpoint);
+        let now = Instant::now();
+        let mut tail = Tail::decode(&seen, checkpoint, now);
+        let (sessions, last_session) = load_sessions(db)?;
         let replay: VecDeque<u64> = {
             let mut statement = db.prepare("SELECT pos FROM hot WHERE pos > ?1 ORDER BY pos")?;
             let rows = statement.query_map([checkpoint], |row| row.get(0))?;
@@ -128,9 +140,10 @@ impl Found {
             forgotten.into_iter().for_each(|door| tail.forget(door));
             for message in &messages {
                 let window = policy.doors.get(&message.door).map_or(0, |door| door.window);
-                tail.record(*pos, message, window);
+                tail.record(*pos, message, window, now);
             }
         }
+        tail.retain_sessions(|session| sessions.iter().any(|row| row.id == session));
         Ok(Found {
             names: Names::load(db)?,
             ledger: Ledger::load(db)?,
@@ -140,6 +153,8 @@ impl Found {
             floor,
             tail,
             replay,
+            sessions,
+            last_session,
         })
     }
 }

@@ -40,7 +40,7 @@ struct Bench {
 }
 
 fn policy(folder: &Path) -> Policy {
-    let door = |durability| DoorSetup { durability, window: 100 };
+    let door = |durability| DoorSetup { durability, window: 100, peers: Peers::Broker };
     let stream = StreamPolicy { full: FullPolicy::DropOldest, outbox_bytes_max: None, series_max: 1_000 };
     Policy {
         data_dir: folder.to_owned(),
@@ -117,6 +117,7 @@ impl Bench {
         Message {
             door,
             ticket,
+            session: crate::sample::SessionId::NONE,
             pkid,
             stream: self.stream,
             timeline: Timeline::Sensor,
