@@ -249,6 +249,7 @@ fn policy(config: &Config) -> Policy {
         data_dir: config.gateway.data_dir.clone(),
         journal: config.journal.clone(),
         outbox: config.outbox.clone(),
+        retained_bytes_max: config.site.clients.retained_bytes_max,
         streams: config.streams.iter().map(stream).collect(),
         doors: doors(config)
             .into_iter()

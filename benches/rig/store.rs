@@ -37,8 +37,12 @@ pub fn policy(folder: &Path, group: usize, commit_interval: Duration) -> Policy 
             wear_bytes_per_day: 0,
         },
         outbox: config::Outbox { bytes_max: 512 << 20, age_max: None },
+        retained_bytes_max: 4 << 20,
         streams: BTreeMap::from([(STREAM.to_owned(), stream)]),
-        doors: BTreeMap::from([(DoorId(0), DoorSetup { durability: Durability::Reading, window: 4_000, peers: Peers::Broker })]),
+        doors: BTreeMap::from([(
+            DoorId(0),
+            DoorSetup { durability: Durability::Reading, window: 4_000, peers: Peers::Broker },
+        )]),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::sample::{DoorId, Durability, Message};
 
-use super::SessionChange;
+use super::{RetainedChange, SessionChange};
 
 /// Messages waiting for their commit.
 #[derive(Debug, Default)]
@@ -15,6 +15,8 @@ pub struct Group {
     pub forgotten: Vec<DoorId>,
     /// Sessions of the listener that have begun, changed or ended, in order.
     pub sessions: Vec<SessionChange>,
+    /// Retained messages that have changed, in order.
+    pub retained: Vec<RetainedChange>,
     readings: usize,
     waiting: BTreeMap<DoorId, Waiting>,
 }
@@ -66,7 +68,10 @@ impl Group {
 
     /// Whether there is nothing to commit.
     pub fn is_empty(&self) -> bool {
-        self.messages.is_empty() && self.forgotten.is_empty() && self.sessions.is_empty()
+        self.messages.is_empty()
+            && self.forgotten.is_empty()
+            && self.sessions.is_empty()
+            && self.retained.is_empty()
     }
 
     /// What each door waits for.

@@ -7,7 +7,7 @@ use rusqlite::params;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use crate::journal::{Committed, Group, SessionChange, hot, ring, write_sessions};
+use crate::journal::{Committed, Group, SessionChange, hot, ring, write_retained, write_sessions};
 use crate::outbox::Settled;
 use crate::outbox::retention::{self, Fill};
 use crate::platform::clock::WallClock;
@@ -47,6 +47,7 @@ impl Store {
         let mut usage = self.ring;
         let writes = hot_row.is_some()
             || !self.group.sessions.is_empty()
+            || !self.group.retained.is_empty()
             || self.checkpoint.is_some()
             || self.names.is_dirty()
             || self.settled != Settled::default();
@@ -56,6 +57,7 @@ impl Store {
             let tx = self.db.unchecked_transaction()?;
             self.names.write(&tx)?;
             write_sessions(&tx, &self.group.sessions)?;
+            write_retained(&tx, &self.group.retained)?;
             if let Some(row) = &hot_row {
                 tx.prepare_cached("INSERT INTO hot (pos, block) VALUES (?1, ?2)")?
                     .execute(params![pos, row])?;

@@ -3,7 +3,7 @@
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::block::SeriesEntry;
-use crate::journal::SessionChange;
+use crate::journal::{RetainedChange, SessionChange};
 use crate::outbox::{OutRow, Settled, SubjectState};
 use crate::sample::{DoorId, Identity, Lane, Message, Nanos, Reading, SeriesId, StreamId, Timeline};
 
@@ -23,7 +23,9 @@ pub enum Inbound {
 pub struct Batch {
     /// Sessions that have begun, changed or ended before the messages.
     pub sessions: Vec<SessionChange>,
-    /// A ticket that becomes durable with them.
+    /// Retained messages that have changed, those of the messages among them.
+    pub retained: Vec<RetainedChange>,
+    /// A ticket that becomes durable with sessions and retained messages.
     pub sessions_ticket: Option<(DoorId, u64)>,
     /// Messages, in the order of their tickets.
     pub messages: Vec<Message>,

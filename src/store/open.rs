@@ -14,7 +14,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use crate::platform::clock;
 
 /// The version that the steps of [`migrate`] lead to.
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 /// Databases set aside that are kept for inspection; the oldest goes when there are more.
 const ASIDE_MAX: usize = 3;
 /// Page size of new databases. Every commit writes the pages it touches whole: for a hot row of 4 KiB those of 4 KiB were
@@ -187,6 +187,9 @@ fn migrate(db: &mut Connection, found: i64) -> rusqlite::Result<()> {
     }
     if found < 2 {
         tx.execute_batch(include_str!("schema-2.sql"))?;
+    }
+    if found < 3 {
+        tx.execute_batch(include_str!("schema-3.sql"))?;
     }
     tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     tx.commit()

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::{self, FullPolicy};
-use crate::journal::{Checkpoint, Committed, SessionRow};
+use crate::journal::{Checkpoint, Committed, RetainedRow, SessionRow};
 use crate::platform::{clock, vfs};
 use crate::sample::{BootId, DoorId, Durability, Nanos, SeriesId, StreamId};
 
@@ -23,6 +23,8 @@ pub struct Policy {
     pub journal: config::Journal,
     /// The outbox's settings.
     pub outbox: config::Outbox,
+    /// Bytes of retained messages.
+    pub retained_bytes_max: u64,
     /// By stream name.
     pub streams: BTreeMap<String, StreamPolicy>,
     /// By door.
@@ -90,6 +92,8 @@ pub struct Start {
     pub sessions: Vec<(SessionRow, Vec<crate::sample::Identity>)>,
     /// The highest session number ever given.
     pub last_session: u32,
+    /// Retained messages, sorted by topic.
+    pub retained: Vec<RetainedRow>,
     /// Durable tickets, by door.
     pub durable: BTreeMap<DoorId, watch::Receiver<u64>>,
     /// What an earlier process of this boot made its untrusted times with.

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::journal::seen::Tail;
 use crate::journal::wear::Wear;
-use crate::journal::{Group, SessionRow, load_sessions, ring};
+use crate::journal::{Group, RetainedRow, SessionRow, load_retained, load_sessions, ring};
 use crate::outbox::Settled;
 use crate::outbox::table::Ledger;
 use crate::platform::{clock, vfs};
@@ -31,6 +31,7 @@ struct Found {
     replay: VecDeque<u64>,
     sessions: Vec<SessionRow>,
     last_session: u32,
+    retained: Vec<RetainedRow>,
 }
 
 // === impl Store ===
@@ -38,7 +39,8 @@ struct Found {
 impl Store {
     /// Opens the database and reads what the others start from. One that cannot be read is set aside and begun anew.
     pub fn open(policy: Policy) -> Result<(Store, Start), StoreError> {
-        let bound = (policy.outbox.bytes_max + policy.journal.ring_bytes_max) / 4 * 5 + (64 << 20);
+        let kept = policy.outbox.bytes_max + policy.journal.ring_bytes_max + policy.retained_bytes_max;
+        let bound = kept / 4 * 5 + (64 << 20);
         vfs::register()?;
         let (opened, mut found) = open::open(&policy.data_dir, bound, |db| Found::read(db, &policy))?;
         let streams = policy.streams.keys().map(|name| (name.clone(), found.names.stream(name))).collect();
@@ -69,6 +71,7 @@ impl Store {
                 std::mem::take(&mut found.sessions).into_iter().map(seen).collect()
             },
             last_session: found.last_session,
+            retained: std::mem::take(&mut found.retained),
             durable: durable.iter().map(|(door, sender)| (*door, sender.subscribe())).collect(),
             floor: found.floor,
             state: std::mem::take(&mut found.state),
@@ -155,6 +158,7 @@ impl Found {
             replay,
             sessions,
             last_session,
+            retained: load_retained(db)?,
         })
     }
 }

@@ -188,6 +188,7 @@ impl Store {
                     self.group.owe(door, ticket, Durability::Reading);
                 }
                 self.group.sessions.extend(batch.sessions);
+                self.group.retained.extend(batch.retained);
                 for message in batch.messages {
                     self.take_message(message);
                 }

@@ -46,8 +46,12 @@ fn policy(folder: &Path) -> Policy {
             wear_bytes_per_day: 0,
         },
         outbox: config::Outbox { bytes_max: 1 << 20, age_max: None },
+        retained_bytes_max: 1 << 20,
         streams: BTreeMap::from([("press".to_owned(), stream)]),
-        doors: BTreeMap::from([(DOOR, DoorSetup { durability: Durability::Reading, window: 1_000, peers: Peers::Broker })]),
+        doors: BTreeMap::from([(
+            DOOR,
+            DoorSetup { durability: Durability::Reading, window: 1_000, peers: Peers::Broker },
+        )]),
     }
 }
 
@@ -98,7 +102,15 @@ async fn record(folder: &Path, recorder: &Recorder) {
             let value = i64::try_from(ticket).unwrap();
             let readings = vec![Reading { series, time: value, value: Value::Int(value) }];
             let pkid = u16::try_from(ticket).unwrap();
-            let message = Message { door: DOOR, ticket, session: frond::sample::SessionId::NONE, pkid, stream, timeline: Timeline::Sensor, readings };
+            let message = Message {
+                door: DOOR,
+                ticket,
+                session: frond::sample::SessionId::NONE,
+                pkid,
+                stream,
+                timeline: Timeline::Sensor,
+                readings,
+            };
             inbound.send(Inbound::Message(message)).await.unwrap();
         }
     };
