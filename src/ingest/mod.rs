@@ -31,6 +31,7 @@ pub mod broker;
 pub mod decode;
 pub mod intake;
 mod link;
+pub mod listener;
 pub mod naming;
 mod pace;
 mod reason;
