@@ -284,6 +284,7 @@ mod tests {
             press      plant/press/# x  json            {topic}/{field}  1m +5s  reading     data   120 MB\n\
             vibration  v/+              packed 25600/s  {topic}/{field}  none    reading     alarm  unknown\n\
             \n\
+            broker door: localhost:1883\n\
             gateway gw: valid; expected wear 120 MB a day, budget 1.64 GB; 1 stream without expect_per_second is not counted\n";
         assert_eq!(printed(VALID), expected);
     }
@@ -315,6 +316,27 @@ mod tests {
         assert_eq!(json["wear_bytes_per_day_expected"], json["streams"][0]["wear_bytes_per_day"]);
         assert_eq!(json["streams"][0]["reduce"], json!({ "window_ms": 60_000, "lateness_ms": 5000 }));
         assert_eq!(json["streams"][1]["wear_bytes_per_day"], Value::Null);
+    }
+
+    #[test]
+    fn listeners_are_shown_with_what_they_let_in() {
+        // Goal: nobody opens a door without seeing it. Method: the usual listener, and one with every word, both ways.
+        let said = printed("gateway.name = \"gw\"\nlattice.mode = \"off\"");
+        assert!(
+            said.contains(
+                "\nlistener local: 127.0.0.1:1883, plain, 0 users, anonymous clients from this machine\n"
+            ),
+            "{said}"
+        );
+        let text = "gateway.name = \"gw\"\nlattice.mode = \"off\"\n[[listener]]\nname = \"a\"\nbind = \"[::]:8883\"\n\
+                    anonymous = \"never\"\nwebsocket = true\ntls = { certificate = \"/c\", key = \"/k\" }";
+        assert!(
+            printed(text).contains("\nlistener a: [::]:8883, tls websocket, 0 users, no anonymous clients\n")
+        );
+        let (_folder, inspection) = inspected(text);
+        let expected =
+            json!({ "name": "a", "bind": "[::]:8883", "spoken": "tls websocket", "anonymous": "never" });
+        assert_eq!(report_json(&inspection)["listeners"][0], expected);
     }
 
     #[test]
