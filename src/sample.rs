@@ -24,9 +24,13 @@ pub struct SeriesId(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BootId(pub u32);
 
-/// One MQTT session of this gateway: a client session at a broker, or later a sensor's session at the listener.
+/// One door: a client session of this gateway at a broker, or one durability class of the listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DoorId(pub u8);
+
+/// One persistent session of a client of the listener, by the number the store gave it; a number is never given twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SessionId(pub u32);
 
 /// A measured value. Integers stay integers, so that counters beyond 2^53 keep every digit. JSON booleans are 0 and 1.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -91,7 +95,9 @@ pub struct Message {
     pub door: DoorId,
     /// Order of arrival at this door, from 1, in this process. Acknowledgements name the last ticket they cover.
     pub ticket: u64,
-    /// MQTT packet identifier; 0 for QoS 0.
+    /// The client's session at the listener; [`SessionId::NONE`] at a broker's door, and for clients that start clean.
+    pub session: SessionId,
+    /// MQTT packet identifier; 0 for QoS 0, and where the session is not kept.
     pub pkid: u16,
     /// The stream its topic belongs to.
     pub stream: StreamId,
@@ -108,6 +114,13 @@ pub struct Identity {
     pub pkid: u16,
     /// [`Message::digest`].
     pub digest: u32,
+}
+
+// === impl SessionId ===
+
+impl SessionId {
+    /// No session that is kept.
+    pub const NONE: SessionId = SessionId(0);
 }
 
 // === impl Value ===

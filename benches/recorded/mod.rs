@@ -44,6 +44,7 @@ pub fn commits(readings: &[Reading], commit: usize) -> Vec<Vec<Message>> {
         commits.last_mut().expect("begun with one").push(Message {
             door: DoorId(0),
             ticket: index as u64 + 1,
+            session: frond::sample::SessionId::NONE,
             pkid: (index % usize::from(u16::MAX)) as u16 + 1,
             stream: StreamId(1),
             timeline: Timeline::Sensor,

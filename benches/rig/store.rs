@@ -11,7 +11,7 @@ use frond::journal::{Checkpoint, Committed, RawBlock};
 use frond::outbox::Output;
 use frond::platform::clock::{Beginning, ClockKeeper};
 use frond::sample::{DoorId, Durability, Lane, Reading, SeriesId, StreamId, Timeline};
-use frond::store::{Channels, DoorSetup, Handle, Inbound, Policy, Store, StoreError, StreamPolicy};
+use frond::store::{Channels, DoorSetup, Handle, Inbound, Peers, Policy, Store, StoreError, StreamPolicy};
 use frond::supervise::Tasks;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -37,8 +37,12 @@ pub fn policy(folder: &Path, group: usize, commit_interval: Duration) -> Policy 
             wear_bytes_per_day: 0,
         },
         outbox: config::Outbox { bytes_max: 512 << 20, age_max: None },
+        retained_bytes_max: 4 << 20,
         streams: BTreeMap::from([(STREAM.to_owned(), stream)]),
-        doors: BTreeMap::from([(DoorId(0), DoorSetup { durability: Durability::Reading, window: 4_000 })]),
+        doors: BTreeMap::from([(
+            DoorId(0),
+            DoorSetup { durability: Durability::Reading, window: 4_000, peers: Peers::Broker },
+        )]),
     }
 }
 
@@ -179,6 +183,7 @@ pub async fn fill(folder: &Path, readings: u64, tail: usize, rows: &[Reading]) {
         let message = frond::sample::Message {
             door: DoorId(0),
             ticket,
+            session: frond::sample::SessionId::NONE,
             pkid: u16::try_from(ticket).expect("the tail is short"),
             stream: running.stream,
             timeline: Timeline::Sensor,

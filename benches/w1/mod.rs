@@ -96,6 +96,7 @@ pub fn commits(series: u32, seconds: i64, whole: Whole) -> Vec<Vec<Message>> {
         groups[group].push(Message {
             door: DoorId(0),
             ticket,
+            session: frond::sample::SessionId::NONE,
             pkid,
             stream: StreamId(1),
             timeline: Timeline::Sensor,

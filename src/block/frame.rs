@@ -5,7 +5,7 @@ use std::fmt;
 use super::DecodeError;
 use super::cursor::Cursor;
 
-/// The version written; every version up to it is read.
+/// The version written where no later one is needed; every version up to a kind's own is read.
 pub(crate) const VERSION: u8 = 1;
 
 /// Version, kind and CRC-32.
@@ -27,7 +27,12 @@ pub enum Kind {
 
 /// A block under construction: write the body behind what [`open`] gives, then [`seal`] it.
 pub(crate) fn open(kind: Kind) -> Vec<u8> {
-    vec![VERSION, kind as u8, 0, 0, 0, 0]
+    open_as(VERSION, kind)
+}
+
+/// As [`open`], of a version of the kind's own.
+pub(crate) fn open_as(version: u8, kind: Kind) -> Vec<u8> {
+    vec![version, kind as u8, 0, 0, 0, 0]
 }
 
 /// Fills in the check sum.
@@ -39,11 +44,16 @@ pub(crate) fn seal(mut block: Vec<u8>) -> Vec<u8> {
 
 /// Checks version, kind and check sum, and gives the body.
 pub(crate) fn body(bytes: &[u8], expected: Kind) -> Result<Cursor<'_>, DecodeError> {
+    Ok(body_upto(VERSION, bytes, expected)?.1)
+}
+
+/// As [`body`], for a kind with versions up to `newest`; gives the version too.
+pub(crate) fn body_upto(newest: u8, bytes: &[u8], expected: Kind) -> Result<(u8, Cursor<'_>), DecodeError> {
     let Some((head, body)) = bytes.split_first_chunk::<HEAD_BYTES>() else {
         return Err(DecodeError::TooShort { length: bytes.len() });
     };
     let [version, kind, sum @ ..] = *head;
-    if version != VERSION {
+    if version < VERSION || version > newest {
         return Err(DecodeError::Version { found: version });
     }
     if kind != expected as u8 {
@@ -54,7 +64,7 @@ pub(crate) fn body(bytes: &[u8], expected: Kind) -> Result<Cursor<'_>, DecodeErr
     if stored != computed {
         return Err(DecodeError::Checksum { stored, computed });
     }
-    Ok(Cursor::new(body))
+    Ok((version, Cursor::new(body)))
 }
 
 // === impl Kind ===

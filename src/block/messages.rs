@@ -1,10 +1,12 @@
 //! Group commits of the journal: messages in the order of their arrival.
 //!
 //! ```text
-//! body    = messages | readings | origins | column of origins | packet identifiers | readings per message | readings
+//! body    = messages | readings | origins | column of origins | peers | packet identifiers | readings per message | readings
 //! origins = every (door, stream, timeline) that occurs, once; a message names its own by number
+//! peers   = version 2 only: every client session that occurs, with its first packet identifier | column of peers
 //! ```
-//! A packet identifier is kept as its distance from the one expected: the successor of the last at that door.
+//! A packet identifier is kept as its distance from the one expected: the successor of the last of that peer. In version
+//! 1 a door is one peer; version 2 is written when a message has a session.
 
 use std::collections::HashMap;
 
@@ -13,7 +15,10 @@ use super::cursor::{Cursor, put_count, put_unsigned};
 use super::frame::{self, Kind};
 use super::ints::{put_ints, take_ints};
 use super::{DecodeError, ROWS_MAX};
-use crate::sample::{BootId, DoorId, Message, Reading, StreamId, Timeline};
+use crate::sample::{BootId, DoorId, Message, Reading, SessionId, StreamId, Timeline};
+
+/// The version with sessions.
+const SESSIONS: u8 = 2;
 
 /// What many messages have in common.
 type Origin = (DoorId, StreamId, Timeline);
@@ -33,11 +38,16 @@ pub fn encode_messages(messages: &[Message]) -> Vec<u8> {
     let readings: Vec<Reading> = messages.iter().flat_map(|message| &message.readings).copied().collect();
     assert!(messages.len() <= ROWS_MAX, "a block has at most ROWS_MAX messages");
     assert!(readings.len() <= ROWS_MAX, "a block has at most ROWS_MAX readings");
-    let mut block = frame::open(Kind::Messages);
+    let has_sessions = messages.iter().any(|message| message.session != SessionId::NONE);
+    let mut block = frame::open_as(if has_sessions { SESSIONS } else { frame::VERSION }, Kind::Messages);
     put_count(&mut block, messages.len());
     put_count(&mut block, readings.len());
     put_origins(&mut block, messages);
-    put_pkids(&mut block, messages);
+    if has_sessions {
+        put_peers(&mut block, messages);
+    } else {
+        put_pkids(&mut block, messages);
+    }
     let counts: Vec<i64> = messages.iter().map(|message| message.readings.len() as i64).collect();
     put_ints(&mut block, &counts);
     put_readings(&mut block, &readings);
@@ -46,21 +56,25 @@ pub fn encode_messages(messages: &[Message]) -> Vec<u8> {
 
 /// Decodes what [`encode_messages`] gave. Every ticket is 0.
 pub fn decode_messages(bytes: &[u8]) -> Result<Vec<Message>, DecodeError> {
-    let mut cursor = frame::body(bytes, Kind::Messages)?;
+    let (version, mut cursor) = frame::body_upto(SESSIONS, bytes, Kind::Messages)?;
     let count = cursor.rows("messages")?;
     let total = cursor.rows("readings")?;
     let origins = take_origins(&mut cursor, count)?;
-    let pkids = take_pkids(&mut cursor, &origins)?;
+    let (sessions, pkids) = match version {
+        SESSIONS => take_peers(&mut cursor, count)?,
+        _ => (vec![SessionId::NONE; count], take_pkids(&mut cursor, &origins)?),
+    };
     let counts = take_ints(&mut cursor, count)?;
     let readings = take_readings(&mut cursor, total)?;
     cursor.end()?;
     let mut rest = readings.as_slice();
     let mut messages = Vec::with_capacity(count);
-    for (((door, stream, timeline), pkid), count) in origins.into_iter().zip(pkids).zip(counts) {
+    let heads = origins.into_iter().zip(sessions).zip(pkids);
+    for ((((door, stream, timeline), session), pkid), count) in heads.zip(counts) {
         let split = usize::try_from(count).ok().and_then(|count| rest.split_at_checked(count));
         let (own, behind) = split.ok_or(DecodeError::Invalid { what: "readings of a message" })?;
         rest = behind;
-        messages.push(Message { door, ticket: 0, pkid, stream, timeline, readings: own.to_vec() });
+        messages.push(Message { door, ticket: 0, session, pkid, stream, timeline, readings: own.to_vec() });
     }
     if rest.is_empty() { Ok(messages) } else { Err(DecodeError::Invalid { what: "readings of a message" }) }
 }
@@ -142,28 +156,99 @@ fn put_pkids(out: &mut Vec<u8>, messages: &[Message]) {
             column.push(0);
             continue;
         }
-        let distance = i64::from(message.pkid) - i64::from(*expected);
-        column.push(1 + distance.rem_euclid(i64::from(PKID_MAX)));
-        *expected = message.pkid % PKID_MAX + 1;
+        column.push(distance(message.pkid, expected));
     }
     put_ints(out, &column);
 }
 
 fn take_pkids(cursor: &mut Cursor<'_>, origins: &[Origin]) -> Result<Vec<u16>, DecodeError> {
     let mut expected = [1u16; 256];
-    let mut pkids = Vec::with_capacity(origins.len());
-    for (code, (door, ..)) in take_ints(cursor, origins.len())?.into_iter().zip(origins) {
-        let expected = &mut expected[usize::from(door.0)];
-        let pkid = match u16::try_from(code) {
-            Ok(0) => 0,
-            Ok(code) => {
-                let pkid = (u32::from(*expected) - 1 + u32::from(code) - 1) % u32::from(PKID_MAX) + 1;
-                *expected = pkid as u16 % PKID_MAX + 1;
-                pkid as u16
-            }
-            Err(_) => return Err(DecodeError::Invalid { what: "packet identifier" }),
-        };
-        pkids.push(pkid);
+    let codes = take_ints(cursor, origins.len())?.into_iter().zip(origins);
+    codes.map(|(code, (door, ..))| identifier(code, &mut expected[usize::from(door.0)])).collect()
+}
+
+/// One peer of version 2. A message without a session has its door for a peer.
+type Peer = (SessionId, DoorId);
+
+fn peer_of(message: &Message) -> Peer {
+    match message.session {
+        SessionId::NONE => (SessionId::NONE, message.door),
+        session => (session, DoorId(0)),
     }
-    Ok(pkids)
+}
+
+fn put_peers(out: &mut Vec<u8>, messages: &[Message]) {
+    let mut numbers: HashMap<Peer, usize> = HashMap::new();
+    let mut peers: Vec<(Peer, u16)> = Vec::new();
+    let mut column = Vec::with_capacity(messages.len());
+    for message in messages {
+        let peer = peer_of(message);
+        let number = *numbers.entry(peer).or_insert_with(|| {
+            peers.push((peer, 0));
+            peers.len() - 1
+        });
+        if peers[number].1 == 0 {
+            peers[number].1 = message.pkid;
+        }
+        column.push(number as i64);
+    }
+    put_count(out, peers.len());
+    for ((session, door), first) in &peers {
+        put_unsigned(out, u64::from(session.0));
+        put_unsigned(out, u64::from(door.0));
+        put_unsigned(out, u64::from(*first));
+    }
+    put_ints(out, &column);
+    let mut expected: Vec<u16> = peers.iter().map(|(_, first)| *first).collect();
+    let codes: Vec<i64> = messages
+        .iter()
+        .zip(&column)
+        .map(|(message, number)| match message.pkid {
+            0 => 0,
+            pkid => distance(pkid, &mut expected[*number as usize]),
+        })
+        .collect();
+    put_ints(out, &codes);
+}
+
+fn take_peers(cursor: &mut Cursor<'_>, count: usize) -> Result<(Vec<SessionId>, Vec<u16>), DecodeError> {
+    let invalid = DecodeError::Invalid { what: "session" };
+    let entries = cursor.count("peers", count)?;
+    let mut peers = Vec::new();
+    for _ in 0..entries {
+        let session = SessionId(narrow(cursor.unsigned()?)?);
+        let _door = cursor.unsigned()?;
+        let first = u16::try_from(cursor.unsigned()?);
+        peers.push((session, first.map_err(|_| DecodeError::Invalid { what: "packet identifier" })?));
+    }
+    let numbers = take_ints(cursor, count)?;
+    let codes = take_ints(cursor, count)?;
+    let (mut sessions, mut pkids) = (Vec::with_capacity(count), Vec::with_capacity(count));
+    for (number, code) in numbers.into_iter().zip(codes) {
+        let peer = usize::try_from(number).ok().and_then(|number| peers.get_mut(number));
+        let Some((session, expected)) = peer else { return Err(invalid) };
+        sessions.push(*session);
+        // A peer whose messages have no identifiers has none to begin with.
+        pkids.push(if code == 0 { 0 } else { identifier(code, expected)? });
+    }
+    Ok((sessions, pkids))
+}
+
+/// 1 and the distance from the identifier expected, which becomes the next one.
+fn distance(pkid: u16, expected: &mut u16) -> i64 {
+    let distance = i64::from(pkid) - i64::from(*expected);
+    *expected = pkid % PKID_MAX + 1;
+    1 + distance.rem_euclid(i64::from(PKID_MAX))
+}
+
+/// What [`distance`] stands for.
+fn identifier(code: i64, expected: &mut u16) -> Result<u16, DecodeError> {
+    let code = u16::try_from(code).map_err(|_| DecodeError::Invalid { what: "packet identifier" })?;
+    if code == 0 {
+        return Ok(0);
+    }
+    let from = u32::from((*expected).max(1)) - 1;
+    let pkid = ((from + u32::from(code) - 1) % u32::from(PKID_MAX) + 1) as u16;
+    *expected = pkid % PKID_MAX + 1;
+    Ok(pkid)
 }

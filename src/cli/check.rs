@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 
 use super::exit::Exit;
 use crate::config::wear::{self, Estimate, PerDay};
-use crate::config::{Config, Decode, Finding, Inspection, Paths, Reduce, Stream, inspect, show_duration};
+use crate::config::{
+    Anonymous, Config, Decode, Finding, Framing, Inspection, Listener, Paths, Reduce, Stream, inspect,
+    show_duration,
+};
 use crate::sample::Durability;
 
 /// Arguments of `frond check`.
@@ -77,7 +80,47 @@ fn report_text(inspection: &Inspection, out: &mut impl Write) -> io::Result<()> 
         table(config, &estimate, out)?;
     }
     writeln!(out)?;
+    doors(config, out)?;
     totals(config, &estimate, out)
+}
+
+/// One line for each way in.
+fn doors(config: &Config, out: &mut impl Write) -> io::Result<()> {
+    if let Some(broker) = &config.broker {
+        writeln!(out, "broker door: {}:{}", broker.host, broker.port)?;
+    }
+    for listener in &config.site.listeners {
+        let nameless = match listener.anonymous {
+            Anonymous::Never => "no anonymous clients",
+            Anonymous::Loopback => "anonymous clients from this machine",
+            Anonymous::Always => "anonymous clients from anywhere",
+        };
+        let (name, bind, how) = (&listener.name, listener.bind, spoken(listener));
+        writeln!(out, "listener {name}: {bind}, {how}, {} users, {nameless}", config.site.users.len())?;
+    }
+    Ok(())
+}
+
+fn spoken(listener: &Listener) -> &'static str {
+    match (&listener.tls, listener.framing) {
+        (None, Framing::Mqtt) => "plain",
+        (None, Framing::WebSocket) => "plain websocket",
+        (Some(_), Framing::Mqtt) => "tls",
+        (Some(_), Framing::WebSocket) => "tls websocket",
+    }
+}
+
+fn listener_json(listener: &Listener) -> Value {
+    json!({
+        "name": listener.name,
+        "bind": listener.bind.to_string(),
+        "spoken": spoken(listener),
+        "anonymous": match listener.anonymous {
+            Anonymous::Never => "never",
+            Anonymous::Loopback => "loopback",
+            Anonymous::Always => "always",
+        },
+    })
 }
 
 fn totals(config: &Config, estimate: &Estimate, out: &mut impl Write) -> io::Result<()> {
@@ -171,6 +214,8 @@ fn report_json(inspection: &Inspection) -> Value {
         "gateway": config.map(|config| &config.gateway.name),
         "wear_bytes_per_day_budget": config.map(|config| config.journal.wear_bytes_per_day),
         "wear_bytes_per_day_expected": config.map(|config| wear::estimate(config).bytes_per_day()),
+        "listeners": config.map(|config| config.site.listeners.iter().map(listener_json).collect::<Vec<_>>()),
+        "users": config.map(|config| config.site.users.len()),
         "streams": streams,
     })
 }
@@ -239,6 +284,7 @@ mod tests {
             press      plant/press/# x  json            {topic}/{field}  1m +5s  reading     data   120 MB\n\
             vibration  v/+              packed 25600/s  {topic}/{field}  none    reading     alarm  unknown\n\
             \n\
+            broker door: localhost:1883\n\
             gateway gw: valid; expected wear 120 MB a day, budget 1.64 GB; 1 stream without expect_per_second is not counted\n";
         assert_eq!(printed(VALID), expected);
     }
@@ -270,6 +316,27 @@ mod tests {
         assert_eq!(json["wear_bytes_per_day_expected"], json["streams"][0]["wear_bytes_per_day"]);
         assert_eq!(json["streams"][0]["reduce"], json!({ "window_ms": 60_000, "lateness_ms": 5000 }));
         assert_eq!(json["streams"][1]["wear_bytes_per_day"], Value::Null);
+    }
+
+    #[test]
+    fn listeners_are_shown_with_what_they_let_in() {
+        // Goal: nobody opens a door without seeing it. Method: the usual listener, and one with every word, both ways.
+        let said = printed("gateway.name = \"gw\"\nlattice.mode = \"off\"");
+        assert!(
+            said.contains(
+                "\nlistener local: 127.0.0.1:1883, plain, 0 users, anonymous clients from this machine\n"
+            ),
+            "{said}"
+        );
+        let text = "gateway.name = \"gw\"\nlattice.mode = \"off\"\n[[listener]]\nname = \"a\"\nbind = \"[::]:8883\"\n\
+                    anonymous = \"never\"\nwebsocket = true\ntls = { certificate = \"/c\", key = \"/k\" }";
+        assert!(
+            printed(text).contains("\nlistener a: [::]:8883, tls websocket, 0 users, no anonymous clients\n")
+        );
+        let (_folder, inspection) = inspected(text);
+        let expected =
+            json!({ "name": "a", "bind": "[::]:8883", "spoken": "tls websocket", "anonymous": "never" });
+        assert_eq!(report_json(&inspection)["listeners"][0], expected);
     }
 
     #[test]

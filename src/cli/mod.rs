@@ -6,6 +6,7 @@ pub mod demo;
 pub mod exit;
 pub mod hub;
 pub mod leaf_conf;
+mod password;
 pub mod recall;
 pub mod receipts;
 pub mod render;
@@ -55,6 +56,8 @@ enum Command {
     Recall(recall::RecallArgs),
     /// Print the configuration of the leaf node beside the gateway
     LeafConf(leaf_conf::LeafConfArgs),
+    /// Read a password and print its hash, for the password_hash_file of a [[user]]
+    Password(password::PasswordArgs),
     /// Compile a component; the gateway calls this in a child process
     #[command(hide = true)]
     Compile { input: PathBuf, output: PathBuf },
@@ -77,6 +80,7 @@ pub fn main() -> Exit {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::check(&args),
         Command::LeafConf(args) => leaf_conf::leaf_conf(&args),
+        Command::Password(args) => finish(password::password(&args)),
         Command::Compile { input, output } => {
             let compiled = crate::runtime::compile::child(&input, &output);
             finish(compiled.map(|()| Exit::Ok).map_err(anyhow::Error::from))
@@ -123,7 +127,11 @@ async fn answer(command: Command, stop: CancellationToken) -> anyhow::Result<Exi
             );
             Ok(Exit::Ok)
         }
-        Command::Run(_) | Command::Check(_) | Command::LeafConf(_) | Command::Compile { .. } => {
+        Command::Run(_)
+        | Command::Check(_)
+        | Command::LeafConf(_)
+        | Command::Password(_)
+        | Command::Compile { .. } => {
             unreachable!("handled before the runtime was made")
         }
     }

@@ -240,6 +240,43 @@ pub enum Fault {
         /// The other key.
         other: &'static str,
     },
+    /// Not an address with a port.
+    #[error("'{bind}' is not an address with a port, such as 127.0.0.1:1883, 0.0.0.0:8883 or [::]:8883")]
+    Bind {
+        /// What was said.
+        bind: String,
+    },
+    /// Two sockets cannot have one address.
+    #[error("listener {other:?} has the same address")]
+    SameBind {
+        /// Whose it is.
+        other: String,
+    },
+    /// A rule about certificates without anything to check them with.
+    #[error("needs client_ca beside it: without roots no client certificate can be checked")]
+    NoClientCa,
+    /// Not a user name: it stands in topics.
+    #[error(
+        "'{name}' is not the name of a user: 1 to {chars_max} characters, no '/', '+' or '#', no '$' in front"
+    )]
+    UserName {
+        /// What was said.
+        name: String,
+        /// The bound.
+        chars_max: usize,
+    },
+    /// A user nobody can be.
+    #[error("needs password_hash_file or certificate: nobody could log in")]
+    NoProof,
+    /// The anonymous user has rules and nothing to log in with.
+    #[error("means nothing for \"anonymous\", which stands for clients that log in with nothing")]
+    AnonymousProof,
+    /// One certificate for two users.
+    #[error("the certificate already stands for user {other:?}")]
+    SameCertificate {
+        /// Whose it is.
+        other: String,
+    },
     /// Too many problems to list.
     #[error("there are more problems; mend these first")]
     More,
@@ -339,8 +376,31 @@ pub enum Doubt {
     #[error("lattice.leaf.hub is not set: everything stays in the buffer on this gateway")]
     NoHub,
     /// Nothing will arrive.
-    #[error("there are streams and no mqtt.broker.url: nothing is received")]
+    #[error("there are streams, no listener and no mqtt.broker.url: nothing is received")]
     NoDoor,
+    /// Nobody is asked who they are.
+    #[error("whoever reaches {bind} may enter without a password")]
+    AnonymousFromAfar {
+        /// Where.
+        bind: std::net::SocketAddr,
+    },
+    /// Passwords come over the network.
+    #[error("passwords come to {bind} without encryption; set tls")]
+    PasswordsInClear {
+        /// Where.
+        bind: std::net::SocketAddr,
+    },
+    /// A door without a key.
+    #[error(
+        "nobody may enter: there is no [[user]], and anonymous clients are not let in from where they can come"
+    )]
+    NobodyEnters,
+    /// A user without a right.
+    #[error("may neither publish nor subscribe; set publish or subscribe")]
+    UserWithoutRules,
+    /// A user that could only come with a certificate, and no listener looks at them.
+    #[error("no listener has tls with client_ca: the certificate is never looked at")]
+    CertificateUnused,
     /// A password goes over the network.
     #[error("the password goes to {host} without encryption")]
     PasswordInClear {

@@ -13,6 +13,7 @@ mod load;
 mod names;
 mod raw;
 mod resolve;
+mod site;
 mod text;
 mod tree;
 mod units;
@@ -27,6 +28,10 @@ use crate::sample::{Durability, Lane};
 pub use diagnose::{ConfigError, Finding, Position, Problem, Warning};
 pub use fault::{Doubt, Fault, FilterFault, TemplateFault};
 pub use load::{DEFAULT, Inspection, MainFile, Paths, inspect, load, load_file, parse};
+pub use site::{
+    ANONYMOUS, Anonymous, ClientCertificates, Clients, Framing, LISTENER_BIND, Listener, ListenerTls, Site,
+    TopicRules, User,
+};
 pub(crate) use units::show_duration;
 
 /// The whole configuration.
@@ -38,6 +43,8 @@ pub struct Config {
     pub clock: Clock,
     /// The broker door; `None` when `mqtt.broker.url` is not set.
     pub broker: Option<Broker>,
+    /// The listener door.
+    pub site: Site,
     /// The link to the lattice.
     pub lattice: Lattice,
     /// The journal and the raw ring.

@@ -102,6 +102,25 @@ pub(super) fn template(text: &str, field: FieldPlaceholder, filters: &[String]) 
     if text.chars().any(char::is_control) {
         return Err(TemplateFault::Control);
     }
+    placeholders(text, |name| placeholder(name, field, filters))
+}
+
+/// Checks the placeholders of a user's topic rule.
+pub(super) fn user_template(text: &str) -> Result<(), TemplateFault> {
+    placeholders(text, |name| match name {
+        "user" | "client" => Ok(()),
+        _ => {
+            let nearest = nearest(name, ["user", "client"]);
+            Err(TemplateFault::Placeholder { name: name.to_owned(), nearest })
+        }
+    })
+}
+
+/// Looks at what stands in braces.
+fn placeholders(
+    text: &str,
+    allowed: impl Fn(&str) -> Result<(), TemplateFault>,
+) -> Result<(), TemplateFault> {
     let mut rest = text;
     while let Some(at) = rest.find(['{', '}']) {
         let (_, braced) = rest.split_at(at);
@@ -111,7 +130,7 @@ pub(super) fn template(text: &str, field: FieldPlaceholder, filters: &[String]) 
         if name.contains('{') {
             return Err(TemplateFault::Brace);
         }
-        placeholder(name, field, filters)?;
+        allowed(name)?;
         rest = behind;
     }
     Ok(())

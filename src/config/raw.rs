@@ -28,6 +28,10 @@ pub(super) struct Document {
     pub journal: Journal,
     pub outbox: Outbox,
     pub uplink: Uplink,
+    /// `None` and an empty list differ: the one leaves the door at its default, the other shuts it.
+    pub listener: Option<Vec<Listener>>,
+    #[serde(default)]
+    pub user: Vec<User>,
     #[serde(default)]
     pub component: Vec<Component>,
     #[serde(default)]
@@ -73,6 +77,7 @@ pub(super) enum Trust {
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct Mqtt {
     pub broker: Broker,
+    pub clients: Clients,
 }
 
 #[derive(Debug, Deserialize)]
@@ -85,6 +90,69 @@ pub(super) struct Broker {
     pub keep_alive: Span,
     pub inflight_max: i64,
     pub packet_bytes_max: Option<Bytes>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct Clients {
+    pub sessions_max: i64,
+    pub session_expiry_max: Span,
+    pub subscriptions_max: i64,
+    pub queue_messages_max: i64,
+    pub queue_bytes_max: Bytes,
+    pub retained_max: i64,
+    pub retained_bytes_max: Bytes,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a [[listener]] table")]
+pub(super) struct Listener {
+    pub name: Option<String>,
+    pub bind: Option<String>,
+    pub tls: Option<ListenerTls>,
+    pub websocket: Option<bool>,
+    pub anonymous: Option<Anonymous>,
+    pub connections_max: Option<i64>,
+    pub receive_max: Option<i64>,
+    pub packet_bytes_max: Option<Bytes>,
+    pub keep_alive_max: Option<Span>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a table such as { certificate = \"server.pem\", key = \"server-key.pem\" }"
+)]
+pub(super) struct ListenerTls {
+    pub certificate: Option<String>,
+    pub key: Option<String>,
+    pub client_ca: Option<String>,
+    pub client_certificate: Option<ClientCertificate>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ClientCertificate {
+    Optional,
+    Required,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Anonymous {
+    Never,
+    Loopback,
+    Always,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a [[user]] table")]
+pub(super) struct User {
+    pub name: Option<String>,
+    pub password_hash_file: Option<String>,
+    pub certificate: Option<String>,
+    pub publish: Option<Vec<String>>,
+    pub subscribe: Option<Vec<String>>,
 }
 
 #[derive(Debug, Deserialize)]

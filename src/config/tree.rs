@@ -1,7 +1,7 @@
 //! TOML as a tree that remembers where everything was said, and the merging of one layer over another.
 //!
 //! Merging goes key by key: tables are merged, everything else is replaced as a whole (a list, too: a later `topics`
-//! replaces the earlier one). `[[stream]]` and `[[component]]` are merged by `name`: an element with a name already
+//! replaces the earlier one). The arrays in [`NAMED`], `[[stream]]` among them, are merged by `name`: an element with a name already
 //! known overrides keys of that element, any other is added behind. The same name twice in one file is a problem.
 //!
 //! Bounded by what is read (`load::FILE_BYTES_MAX`) and by the parser, which refuses nesting beyond 80.
@@ -13,7 +13,7 @@ use super::diagnose::{Position, Problem};
 use super::text::read_layer;
 
 /// Arrays of tables whose elements have a `name` and are merged by it.
-pub(super) const NAMED: [&str; 2] = ["stream", "component"];
+pub(super) const NAMED: [&str; 4] = ["stream", "component", "listener", "user"];
 
 /// A file, or what stands for one.
 #[derive(Debug, Clone)]

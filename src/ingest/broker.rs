@@ -48,7 +48,7 @@ use crate::ingest::state::{self, Announcer, DoorState, DoorView};
 use crate::ingest::{door_id, session_suffix, topic};
 use crate::platform::clock::WallClock;
 use crate::platform::fault;
-use crate::sample::{DoorId, Message, StreamId};
+use crate::sample::{DoorId, Message, SessionId, StreamId};
 use crate::store::{DoorStart, Handle, Inbound, StoreGone};
 
 /// Pause after a refusal: somebody has to change something first.
@@ -301,11 +301,11 @@ impl BrokerDoor {
             return self.owe(publish.pkid, 0);
         };
         let (door, ticket, pkid) = (self.door, self.ticket + 1, publish.pkid);
-        let message = Message { door, ticket, pkid, stream, timeline, readings };
+        let message = Message { door, ticket, session: SessionId::NONE, pkid, stream, timeline, readings };
         if let Some(identity) = message.identity() {
             let durable = self.link.durable();
             let delivery = if publish.dup { Delivery::Repeated } else { Delivery::First };
-            let known = match self.seen.judge(delivery, identity, durable) {
+            let known = match self.seen.judge(delivery, identity, |ticket| ticket <= durable) {
                 Sight::Fresh => None,
                 Sight::Pending(ticket) => Some(ticket),
                 Sight::Durable => Some(0),
@@ -314,7 +314,7 @@ impl BrokerDoor {
                 add(&self.counters.redelivered, 1);
                 return self.owe(pkid, ticket);
             }
-            self.seen.enter(identity, ticket, durable);
+            self.seen.enter(identity, ticket, |ticket| ticket <= durable);
         }
         self.has_taken = true;
         self.intake.count(topic, payload, arrival);

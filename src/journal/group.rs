@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::sample::{DoorId, Durability, Message};
 
+use super::{RetainedChange, SessionChange};
+
 /// Messages waiting for their commit.
 #[derive(Debug, Default)]
 pub struct Group {
@@ -11,6 +13,10 @@ pub struct Group {
     pub messages: Vec<Message>,
     /// Doors whose session was lost before the first of them.
     pub forgotten: Vec<DoorId>,
+    /// Sessions of the listener that have begun, changed or ended, in order.
+    pub sessions: Vec<SessionChange>,
+    /// Retained messages that have changed, in order.
+    pub retained: Vec<RetainedChange>,
     readings: usize,
     waiting: BTreeMap<DoorId, Waiting>,
 }
@@ -43,12 +49,15 @@ impl Group {
     /// Adds a message of a door with the given durability.
     pub fn push(&mut self, message: Message, durability: Durability) {
         self.readings += message.readings.len();
-        let waiting =
-            self.waiting.entry(message.door).or_insert(Waiting { durability, messages: 0, ticket: 0 });
-        debug_assert!(message.ticket > waiting.ticket, "tickets of a door grow");
-        waiting.messages += 1;
-        waiting.ticket = message.ticket;
+        self.owe(message.door, message.ticket, durability).messages += 1;
         self.messages.push(message);
+    }
+
+    /// Something else than a message waits for the commit under this ticket, which may be one between two messages'.
+    pub fn owe(&mut self, door: DoorId, ticket: u64, durability: Durability) -> &mut Waiting {
+        let waiting = self.waiting.entry(door).or_insert(Waiting { durability, messages: 0, ticket: 0 });
+        waiting.ticket = waiting.ticket.max(ticket);
+        waiting
     }
 
     /// Readings in the group.
@@ -58,7 +67,10 @@ impl Group {
 
     /// Whether there is nothing to commit.
     pub fn is_empty(&self) -> bool {
-        self.messages.is_empty() && self.forgotten.is_empty()
+        self.messages.is_empty()
+            && self.forgotten.is_empty()
+            && self.sessions.is_empty()
+            && self.retained.is_empty()
     }
 
     /// What each door waits for.
@@ -89,6 +101,7 @@ mod tests {
         Message {
             door: DoorId(door),
             ticket,
+            session: crate::sample::SessionId::NONE,
             pkid: 1,
             stream: StreamId(1),
             timeline: Timeline::Sensor,

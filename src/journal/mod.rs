@@ -13,12 +13,16 @@
 mod group;
 pub mod hot;
 pub mod peer;
+mod retained;
 pub mod ring;
 pub mod seen;
+mod session;
 pub mod slots;
 pub mod wear;
 
 pub use group::{Group, Readiness};
+pub use retained::{RetainedChange, RetainedRow, load_retained, write_retained};
+pub use session::{SessionChange, SessionRow, load_sessions, write_sessions};
 
 use crate::block::SeriesEntry;
 use crate::outbox::Output;

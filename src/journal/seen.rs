@@ -1,56 +1,122 @@
-//! The last messages of each door, by identity: those whose acknowledgement the peer may not have got.
+//! The last messages of each peer, by identity: those whose acknowledgement the peer may not have got.
 //!
-//! A peer with a window of W unacknowledged messages sends message n only once it has seen the acknowledgement of
-//! message n − W: so the last W identities are all that can come again. They are in the journal twice over, at no cost:
-//! the hot rows hold the messages themselves, and a checkpoint, which deletes hot rows, carries the identities of what
-//! it covers.
+//! A peer is a broker, which is a door, or a client's session at the listener. One with a window of W unacknowledged
+//! messages sends message n only once it has seen the acknowledgement of message n − W: so the last W identities are all
+//! that can come again. They are in the journal twice over, at no cost: the hot rows hold the messages themselves, and a
+//! checkpoint, which deletes hot rows, carries the identities of what it covers.
+//!
+//! What a checkpoint carries is written anew each time, so of a session only that is kept which its client can still
+//! miss: everything up to [`RECENT`] before its newest message, and at least [`FEW`]. A client that goes on sending for
+//! so long without having read an acknowledgement could have older ones counted twice after a crash, if its readings
+//! have no time of their own; the hot rows since the last checkpoint are known whatever their age.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
-use crate::sample::{DoorId, Identity, Message};
+use tokio::time::Instant;
 
-const VERSION: u8 = 1;
+use crate::sample::{DoorId, Identity, Message, SessionId};
 
-/// Identities by door, oldest first.
+/// Doors only, as in every database before the listener.
+const DOORS: u8 = 1;
+/// Sessions among the peers.
+const SESSIONS: u8 = 2;
+
+/// Identities of a session older than this, against its newest, go: ten commits at the default interval.
+const RECENT: Duration = Duration::from_secs(10);
+/// As many stay whatever their age: 32 x 10 B = 320 B a session in each checkpoint, at most.
+const FEW: usize = 32;
+
+/// Identities by peer, oldest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tail {
-    doors: BTreeMap<DoorId, VecDeque<(u64, Identity)>>,
+    peers: BTreeMap<Peer, VecDeque<Entry>>,
+}
+
+/// A broker's door without a session, or a session.
+type Peer = (SessionId, DoorId);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Entry {
+    pos: u64,
+    at: Instant,
+    identity: Identity,
+}
+
+fn door_peer(door: DoorId) -> Peer {
+    (SessionId::NONE, door)
+}
+
+fn session_peer(session: SessionId) -> Peer {
+    (session, DoorId(0))
 }
 
 // === impl Tail ===
 
 impl Tail {
-    /// Records the message committed at `pos`, forgetting what is older than the door's window.
-    pub fn record(&mut self, pos: u64, message: &Message, window: usize) {
+    /// Records the message committed at `pos`, forgetting what is older than the peer's window.
+    pub fn record(&mut self, pos: u64, message: &Message, window: usize, now: Instant) {
         let Some(identity) = message.identity() else { return };
-        let door = self.doors.entry(message.door).or_default();
-        door.push_back((pos, identity));
-        while door.len() > window {
-            door.pop_front();
+        let is_session = message.session != SessionId::NONE;
+        let peer = if is_session { session_peer(message.session) } else { door_peer(message.door) };
+        let entries = self.peers.entry(peer).or_default();
+        entries.push_back(Entry { pos, at: now, identity });
+        while entries.len() > window {
+            entries.pop_front();
+        }
+        while is_session
+            && entries.len() > FEW
+            && entries.front().is_some_and(|oldest| now.duration_since(oldest.at) > RECENT)
+        {
+            entries.pop_front();
         }
     }
 
-    /// The peer has lost the session.
+    /// The peer behind a door has lost the session.
     pub fn forget(&mut self, door: DoorId) {
-        self.doors.remove(&door);
+        self.peers.remove(&door_peer(door));
+    }
+
+    /// A session has ended.
+    pub fn forget_session(&mut self, session: SessionId) {
+        self.peers.remove(&session_peer(session));
+    }
+
+    /// Forgets sessions that are not in the database: their end was committed after the last checkpoint.
+    pub fn retain_sessions(&mut self, is_known: impl Fn(SessionId) -> bool) {
+        self.peers.retain(|(session, _), _| *session == SessionId::NONE || is_known(*session));
     }
 
     /// What a door starts from.
     pub fn of(&self, door: DoorId) -> Vec<Identity> {
-        self.doors.get(&door).into_iter().flatten().map(|(_, identity)| *identity).collect()
+        self.identities(door_peer(door))
+    }
+
+    /// What a session starts from.
+    pub fn of_session(&self, session: SessionId) -> Vec<Identity> {
+        self.identities(session_peer(session))
+    }
+
+    fn identities(&self, peer: Peer) -> Vec<Identity> {
+        self.peers.get(&peer).into_iter().flatten().map(|entry| entry.identity).collect()
     }
 
     /// What was committed at or before `pos`, for the checkpoint that covers it. Later messages are not durable by that
     /// checkpoint: carrying them would make a redelivery of a lost reading look like a copy.
     pub fn encode(&self, pos: u64) -> Vec<u8> {
-        let mut out = vec![VERSION];
-        for (door, entries) in &self.doors {
-            let covered: Vec<_> = entries.iter().filter(|(at, _)| *at <= pos).map(|(_, id)| *id).collect();
+        let has_sessions = self.peers.keys().any(|(session, _)| *session != SessionId::NONE);
+        let mut out = vec![if has_sessions { SESSIONS } else { DOORS }];
+        for ((session, door), entries) in &self.peers {
+            let covered: Vec<_> =
+                entries.iter().filter(|entry| entry.pos <= pos).map(|entry| entry.identity).collect();
             if covered.is_empty() {
                 continue;
             }
             let count = u32::try_from(covered.len()).expect("a window has at most 65,535 messages");
             out.push(door.0);
+            if has_sessions {
+                out.extend(session.0.to_le_bytes());
+            }
             out.extend(count.to_le_bytes());
             for identity in covered {
                 out.extend(identity.pkid.to_le_bytes());
@@ -61,22 +127,36 @@ impl Tail {
     }
 
     /// Reads what a checkpoint carried, as committed at `pos`. Anything unreadable counts as nothing seen.
-    pub fn decode(bytes: &[u8], pos: u64) -> Tail {
+    pub fn decode(bytes: &[u8], pos: u64, now: Instant) -> Tail {
         let mut tail = Tail::default();
-        let [VERSION, rest @ ..] = bytes else { return tail };
-        let mut rest = rest;
-        while let [door, a, b, c, d, after @ ..] = rest {
-            let count = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
+        let (mut rest, has_sessions) = match bytes {
+            [DOORS, rest @ ..] => (rest, false),
+            [SESSIONS, rest @ ..] => (rest, true),
+            _ => return tail,
+        };
+        while let Some((peer, after)) = take_peer(rest, has_sessions) {
+            let Some((count, after)) = after.split_first_chunk() else { break };
+            let count = u32::from_le_bytes(*count) as usize;
             let Some((entries, next)) = after.split_at_checked(count.saturating_mul(6)) else { break };
-            let identities = entries.chunks_exact(6).map(|e| {
+            let entries = entries.chunks_exact(6).map(|e| {
                 let pkid = u16::from_le_bytes([e[0], e[1]]);
-                (pos, Identity { pkid, digest: u32::from_le_bytes([e[2], e[3], e[4], e[5]]) })
+                let digest = u32::from_le_bytes([e[2], e[3], e[4], e[5]]);
+                Entry { pos, at: now, identity: Identity { pkid, digest } }
             });
-            tail.doors.insert(DoorId(*door), identities.collect());
+            tail.peers.insert(peer, entries.collect());
             rest = next;
         }
         tail
     }
+}
+
+fn take_peer(rest: &[u8], has_sessions: bool) -> Option<(Peer, &[u8])> {
+    let (door, rest) = rest.split_first()?;
+    if !has_sessions {
+        return Some((door_peer(DoorId(*door)), rest));
+    }
+    let (session, rest) = rest.split_first_chunk()?;
+    Some(((SessionId(u32::from_le_bytes(*session)), DoorId(*door)), rest))
 }
 
 #[cfg(test)]
@@ -88,6 +168,7 @@ mod tests {
         Message {
             door: DoorId(3),
             ticket: 1,
+            session: SessionId::NONE,
             pkid,
             stream: StreamId(1),
             timeline: Timeline::Sensor,
@@ -98,12 +179,12 @@ mod tests {
     #[test]
     fn a_checkpoint_carries_only_what_it_covers() {
         // Goal: identities of later groups stay out, so that their redelivery is taken as new.
-        let mut tail = Tail::default();
-        tail.record(1, &message(10), 100);
-        tail.record(2, &message(11), 100);
-        let back = Tail::decode(&tail.encode(1), 1);
+        let (mut tail, now) = (Tail::default(), Instant::now());
+        tail.record(1, &message(10), 100, now);
+        tail.record(2, &message(11), 100, now);
+        let back = Tail::decode(&tail.encode(1), 1, now);
         assert_eq!(back.of(DoorId(3)), vec![message(10).identity().unwrap()]);
-        assert_eq!(Tail::decode(&tail.encode(2), 2).of(DoorId(3)), tail.of(DoorId(3)));
+        assert_eq!(Tail::decode(&tail.encode(2), 2, now).of(DoorId(3)), tail.of(DoorId(3)));
     }
 
     #[test]
@@ -111,7 +192,7 @@ mod tests {
         // Goal: the bound holds, and the newest stay.
         let mut tail = Tail::default();
         for pkid in 1..=50 {
-            tail.record(1, &message(pkid), 20);
+            tail.record(1, &message(pkid), 20, Instant::now());
         }
         let left = tail.of(DoorId(3));
         assert_eq!((left.len(), left[0].pkid, left[19].pkid), (20, 31, 50));
@@ -120,10 +201,43 @@ mod tests {
     #[test]
     fn qos_0_has_no_identity_and_garbage_is_nothing_seen() {
         // Goal: messages without a packet identifier are not recorded; unreadable bytes decode to an empty tail.
-        let mut tail = Tail::default();
-        tail.record(1, &message(0), 20);
+        let (mut tail, now) = (Tail::default(), Instant::now());
+        tail.record(1, &message(0), 20, now);
         assert_eq!(tail, Tail::default());
-        assert_eq!(Tail::decode(&[1, 2, 255, 255, 255, 255, 0], 1), Tail::default());
-        assert_eq!(Tail::decode(&[9, 9], 1), Tail::default());
+        assert_eq!(Tail::decode(&[1, 2, 255, 255, 255, 255, 0], 1, now), Tail::default());
+        assert_eq!(Tail::decode(&[9, 9], 1, now), Tail::default());
+    }
+
+    #[test]
+    fn sessions_are_told_apart_and_survive_a_checkpoint() {
+        // Goal: equal packet identifiers of two sessions and of a broker are three identities, before and after.
+        let (mut tail, now) = (Tail::default(), Instant::now());
+        let of = |session| Message { session: SessionId(session), ..message(5) };
+        tail.record(1, &message(5), 100, now);
+        tail.record(1, &of(7), 100, now);
+        tail.record(2, &of(9), 100, now);
+        let mut back = Tail::decode(&tail.encode(1), 1, now);
+        assert_eq!(back.of(DoorId(3)).len(), 1);
+        assert_eq!(back.of_session(SessionId(7)), vec![of(7).identity().unwrap()]);
+        assert_eq!(back.of_session(SessionId(9)), vec![], "not covered by the checkpoint");
+        back.retain_sessions(|session| session == SessionId(9));
+        assert_eq!((back.of_session(SessionId(7)).len(), back.of(DoorId(3)).len()), (0, 1));
+        assert_eq!(tail.encode(0), [SESSIONS]);
+    }
+
+    #[test]
+    fn a_session_keeps_what_its_client_may_still_miss_and_no_more() {
+        // Goal: old identities go with new messages, but never below the minimum, and never with time alone.
+        let (mut tail, begun) = (Tail::default(), Instant::now());
+        let of = |pkid| Message { session: SessionId(7), ..message(pkid) };
+        for pkid in 1..=100 {
+            tail.record(1, &of(pkid), 1_000, begun);
+        }
+        assert_eq!(tail.of_session(SessionId(7)).len(), 100);
+        tail.record(2, &of(101), 1_000, begun + RECENT);
+        assert_eq!(tail.of_session(SessionId(7)).len(), 101, "not old enough");
+        tail.record(3, &of(102), 1_000, begun + 2 * RECENT);
+        let left = tail.of_session(SessionId(7));
+        assert_eq!((left.len(), left[0].pkid, left[FEW - 1].pkid), (FEW, 71, 102));
     }
 }

@@ -15,4 +15,5 @@ pub mod process;
 pub mod signals;
 #[expect(unsafe_code, reason = "what a child does before exec can only be said in an unsafe closure")]
 pub mod spawn;
+pub mod terminal;
 pub mod vfs;

@@ -7,7 +7,7 @@ use rusqlite::params;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use crate::journal::{Committed, Group, hot, ring};
+use crate::journal::{Committed, Group, SessionChange, hot, ring, write_retained, write_sessions};
 use crate::outbox::Settled;
 use crate::outbox::retention::{self, Fill};
 use crate::platform::clock::WallClock;
@@ -45,17 +45,10 @@ impl Store {
         let pos = self.next_pos;
         let mut ledger = self.ledger.clone();
         let mut usage = self.ring;
-        let mut tail = self.tail.clone();
-        for door in &self.group.forgotten {
-            tail.forget(*door);
-        }
-        for message in self.group.messages.iter().filter(|m| !m.readings.is_empty()) {
-            let window = self.policy.doors.get(&message.door).map_or(0, |door| door.window);
-            tail.record(pos, message, window);
-        }
-
         let mut placed = None;
         let writes = hot_row.is_some()
+            || !self.group.sessions.is_empty()
+            || !self.group.retained.is_empty()
             || self.checkpoint.is_some()
             || self.names.is_dirty()
             || self.settled != Settled::default();
@@ -64,6 +57,8 @@ impl Store {
             let now = self.clock.as_ref().and_then(WallClock::trusted_now);
             let tx = self.db.unchecked_transaction()?;
             self.names.write(&tx)?;
+            write_sessions(&tx, &self.group.sessions)?;
+            write_retained(&tx, &self.group.retained)?;
             if let Some(row) = &hot_row {
                 placed = Some(self.slots.write(&tx, pos, row)?);
             }
@@ -71,7 +66,8 @@ impl Store {
                 tx.prepare_cached(
                     "INSERT OR REPLACE INTO checkpoint (id, pos, state, seen, wall_ns) VALUES (0, ?1, ?2, ?3, ?4)",
                 )?
-                .execute(params![checkpoint.pos, checkpoint.state, tail.encode(checkpoint.pos), now.or(self.floor)])?;
+                // The group itself lies behind any checkpoint there can be.
+                .execute(params![checkpoint.pos, checkpoint.state, self.tail.encode(checkpoint.pos), now.or(self.floor)])?;
                 ring::append(&tx, &mut usage, &checkpoint.raw, self.policy.journal.ring_bytes_max)?;
                 ledger.append(&tx, &checkpoint.outputs, now.unwrap_or(NEVER_AGES))?;
             }
@@ -93,9 +89,27 @@ impl Store {
         self.tell_drops(&ledger);
         self.ledger = ledger;
         self.ring = usage;
-        self.tail = tail;
+        self.remember(pos);
         self.settled = Settled::default();
         Ok(self.finish(pos, hot_row.is_some()))
+    }
+
+    /// The group is on flash: from now on its messages are recognised when they come again.
+    fn remember(&mut self, pos: u64) {
+        for door in &self.group.forgotten {
+            self.tail.forget(*door);
+        }
+        let now = Instant::now();
+        for message in self.group.messages.iter().filter(|m| !m.readings.is_empty()) {
+            let window = self.policy.doors.get(&message.door).map_or(0, |door| door.window);
+            self.tail.record(pos, message, window, now);
+        }
+        // A message of a session comes after the session's beginning and before its end.
+        for change in &self.group.sessions {
+            if let SessionChange::End(session) = change {
+                self.tail.forget_session(*session);
+            }
+        }
     }
 
     /// Begins to refuse messages, or takes them again, and says so.

@@ -3,6 +3,7 @@
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::block::SeriesEntry;
+use crate::journal::{RetainedChange, SessionChange};
 use crate::outbox::{OutRow, Settled, SubjectState};
 use crate::sample::{DoorId, Identity, Lane, Message, Nanos, Reading, SeriesId, StreamId, Timeline};
 
@@ -11,8 +12,27 @@ use crate::sample::{DoorId, Identity, Lane, Message, Nanos, Reading, SeriesId, S
 pub enum Inbound {
     /// A decoded message.
     Message(Message),
+    /// What the listener has gathered.
+    Batch(Batch),
     /// The peer has lost the session: packet identifiers known of it mean nothing any more.
     Forget(DoorId),
+}
+
+/// What the listener has gathered since it last passed something on.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Sessions that have begun, changed or ended before the messages.
+    pub sessions: Vec<SessionChange>,
+    /// Retained messages that have changed, those of the messages among them.
+    pub retained: Vec<RetainedChange>,
+    /// A ticket that becomes durable with sessions and retained messages.
+    pub sessions_ticket: Option<(DoorId, u64)>,
+    /// Messages, in the order of their tickets.
+    pub messages: Vec<Message>,
+    /// Commit within this time, because somebody waits who can do nothing else.
+    pub within: Option<std::time::Duration>,
+    /// The way from the listener to the journal is bounded by what is on it; given back when the batch has arrived.
+    pub room: Option<tokio::sync::OwnedSemaphorePermit>,
 }
 
 /// Requests to the store thread, each with the way back for its answer.

@@ -31,6 +31,6 @@ mod thread;
 pub use handle::*;
 pub use names::{Known, Names};
 pub use open::{OpenError, SetAside, is_corruption, mark_suspect};
-pub use setup::{Channels, DoorSetup, Policy, Start, StoreError, StreamPolicy};
+pub use setup::{Channels, DoorSetup, Peers, Policy, Start, StoreError, StreamPolicy};
 pub use stats::{Stalled, StoreStats};
 pub use thread::Store;

@@ -13,8 +13,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::platform::clock;
 
-/// The version of `schema.sql`; older ones are migrated step by step in [`migrate`].
-const SCHEMA_VERSION: i64 = 1;
+/// The version that the steps of [`migrate`] lead to.
+const SCHEMA_VERSION: i64 = 3;
 /// Databases set aside that are kept for inspection; the oldest goes when there are more.
 const ASIDE_MAX: usize = 3;
 /// Page size of new databases. Every commit writes the pages it touches whole: for a hot row of 4 KiB those of 4 KiB were
@@ -214,8 +214,16 @@ fn migrate(db: &mut Connection, found: i64) -> rusqlite::Result<()> {
     }
     let tx = db.transaction()?;
     // Version 0 is an empty file; later versions add their steps here, each from the one before.
-    tx.execute_batch(include_str!("schema.sql"))?;
-    tx.execute("INSERT INTO meta (id, epoch) VALUES (0, ?1)", [fresh_epoch()])?;
+    if found < 1 {
+        tx.execute_batch(include_str!("schema.sql"))?;
+        tx.execute("INSERT INTO meta (id, epoch) VALUES (0, ?1)", [fresh_epoch()])?;
+    }
+    if found < 2 {
+        tx.execute_batch(include_str!("schema-2.sql"))?;
+    }
+    if found < 3 {
+        tx.execute_batch(include_str!("schema-3.sql"))?;
+    }
     tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     tx.commit()
 }

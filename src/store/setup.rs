@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::{self, FullPolicy};
-use crate::journal::{Checkpoint, Committed};
+use crate::journal::{Checkpoint, Committed, RetainedRow, SessionRow};
 use crate::platform::{clock, vfs};
 use crate::sample::{BootId, DoorId, Durability, Nanos, SeriesId, StreamId};
 
@@ -23,6 +23,8 @@ pub struct Policy {
     pub journal: config::Journal,
     /// The outbox's settings.
     pub outbox: config::Outbox,
+    /// Bytes of retained messages.
+    pub retained_bytes_max: u64,
     /// By stream name.
     pub streams: BTreeMap<String, StreamPolicy>,
     /// By door.
@@ -45,8 +47,19 @@ pub struct StreamPolicy {
 pub struct DoorSetup {
     /// Durability of the streams behind it.
     pub durability: Durability,
-    /// Messages its peer leaves unacknowledged.
+    /// Messages a peer leaves unacknowledged.
     pub window: usize,
+    /// Who is behind it.
+    pub peers: Peers,
+}
+
+/// Who is behind a door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peers {
+    /// A broker: all messages share its window, which is learnt if it is smaller than configured.
+    Broker,
+    /// Clients, each with a window of its own: the door says itself when a group is urgent.
+    Clients,
 }
 
 /// The channels the store serves.
@@ -75,6 +88,12 @@ pub struct Start {
     pub boot: BootId,
     /// Acknowledged by an earlier process, by door.
     pub seen: BTreeMap<DoorId, Vec<crate::sample::Identity>>,
+    /// The clients' sessions, each with what was acknowledged by an earlier process.
+    pub sessions: Vec<(SessionRow, Vec<crate::sample::Identity>)>,
+    /// The highest session number ever given.
+    pub last_session: u32,
+    /// Retained messages, sorted by topic.
+    pub retained: Vec<RetainedRow>,
     /// Durable tickets, by door.
     pub durable: BTreeMap<DoorId, watch::Receiver<u64>>,
     /// What an earlier process of this boot made its untrusted times with.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::journal::seen::Tail;
 use crate::journal::slots::Slots;
 use crate::journal::wear::Wear;
-use crate::journal::{Group, ring};
+use crate::journal::{Group, RetainedRow, SessionRow, load_retained, load_sessions, ring};
 use crate::outbox::Settled;
 use crate::outbox::table::Ledger;
 use crate::platform::{clock, vfs};
@@ -31,6 +31,9 @@ struct Found {
     floor: Option<Nanos>,
     tail: Tail,
     replay: VecDeque<u64>,
+    sessions: Vec<SessionRow>,
+    last_session: u32,
+    retained: Vec<RetainedRow>,
 }
 
 // === impl Store ===
@@ -38,7 +41,8 @@ struct Found {
 impl Store {
     /// Opens the database and reads what the others start from. One that cannot be read is set aside and begun anew.
     pub fn open(policy: Policy) -> Result<(Store, Start), StoreError> {
-        let bound = (policy.outbox.bytes_max + policy.journal.ring_bytes_max) / 4 * 5 + (64 << 20);
+        let kept = policy.outbox.bytes_max + policy.journal.ring_bytes_max + policy.retained_bytes_max;
+        let bound = kept / 4 * 5 + (64 << 20);
         vfs::register()?;
         let (opened, mut found) = open::open(&policy.data_dir, bound, |db| Found::read(db, &policy))?;
         let streams = policy.streams.keys().map(|name| (name.clone(), found.names.stream(name))).collect();
@@ -61,6 +65,15 @@ impl Store {
             boot,
             estimate: names.boot_entry(boot).and_then(|boot| boot.estimate),
             seen: policy.doors.keys().map(|door| (*door, found.tail.of(*door))).collect(),
+            sessions: {
+                let seen = |row: SessionRow| {
+                    let seen = found.tail.of_session(row.id);
+                    (row, seen)
+                };
+                std::mem::take(&mut found.sessions).into_iter().map(seen).collect()
+            },
+            last_session: found.last_session,
+            retained: std::mem::take(&mut found.retained),
             durable: durable.iter().map(|(door, sender)| (*door, sender.subscribe())).collect(),
             floor: found.floor,
             state: std::mem::take(&mut found.state),
@@ -120,7 +133,9 @@ impl Found {
             })
             .optional()?
             .unwrap_or_default();
-        let mut tail = Tail::decode(&seen, checkpoint);
+        let now = Instant::now();
+        let mut tail = Tail::decode(&seen, checkpoint, now);
+        let (sessions, last_session) = load_sessions(db)?;
         let slots = Slots::load(db, checkpoint)?;
         let replay: VecDeque<u64> = slots.positions().collect();
         for pos in &replay {
@@ -128,9 +143,10 @@ impl Found {
             forgotten.into_iter().for_each(|door| tail.forget(door));
             for message in &messages {
                 let window = policy.doors.get(&message.door).map_or(0, |door| door.window);
-                tail.record(*pos, message, window);
+                tail.record(*pos, message, window, now);
             }
         }
+        tail.retain_sessions(|session| sessions.iter().any(|row| row.id == session));
         Ok(Found {
             names: Names::load(db)?,
             ledger: Ledger::load(db)?,
@@ -141,6 +157,9 @@ impl Found {
             floor,
             tail,
             replay,
+            sessions,
+            last_session,
+            retained: load_retained(db)?,
         })
     }
 }

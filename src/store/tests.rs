@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::block::SeriesEntry;
 use crate::config::{self, FullPolicy};
-use crate::journal::{Checkpoint, Committed, RawBlock};
+use crate::journal::{Checkpoint, Committed, RawBlock, RetainedChange, RetainedRow};
 use crate::outbox::{Output, Settled};
 use crate::platform::clock::{Beginning, ClockKeeper};
 use crate::platform::vfs::{self, Failure, Fault, Step, Tap};
@@ -40,7 +40,7 @@ struct Bench {
 }
 
 fn policy(folder: &Path) -> Policy {
-    let door = |durability| DoorSetup { durability, window: 100 };
+    let door = |durability| DoorSetup { durability, window: 100, peers: Peers::Broker };
     let stream = StreamPolicy { full: FullPolicy::DropOldest, outbox_bytes_max: None, series_max: 1_000 };
     Policy {
         data_dir: folder.to_owned(),
@@ -54,6 +54,7 @@ fn policy(folder: &Path) -> Policy {
             wear_bytes_per_day: 0,
         },
         outbox: config::Outbox { bytes_max: 1 << 20, age_max: None },
+        retained_bytes_max: 1 << 20,
         streams: BTreeMap::from([("press".to_owned(), stream)]),
         doors: BTreeMap::from([
             (READING, door(Durability::Reading)),
@@ -117,6 +118,7 @@ impl Bench {
         Message {
             door,
             ticket,
+            session: crate::sample::SessionId::NONE,
             pkid,
             stream: self.stream,
             timeline: Timeline::Sensor,
@@ -395,6 +397,53 @@ fn a_database_that_is_none_is_set_aside_and_the_start_goes_on() {
     assert_eq!(epochs.len(), 5);
     let kept = std::fs::read_dir(folder.path()).unwrap().flatten();
     assert_eq!(kept.filter(|e| e.file_name().to_string_lossy().contains("aside")).count(), 3);
+}
+
+#[test]
+fn databases_of_every_earlier_version_are_brought_up_to_date() {
+    // Goal: an update of the program keeps what is buffered. Method: databases as each version made them, with a stream
+    // and a number of their own.
+    let steps = [include_str!("schema.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
+    for version in 1..=steps.len() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = rusqlite::Connection::open(folder.path().join("telemetry.db")).unwrap();
+        steps[..version].iter().for_each(|step| db.execute_batch(step).unwrap());
+        db.execute_batch(
+            "INSERT INTO meta VALUES (0, 77); INSERT INTO stream (id, name) VALUES (9, 'press')",
+        )
+        .unwrap();
+        db.pragma_update(None, "user_version", version).unwrap();
+        drop(db);
+        for _ in 0..2 {
+            let (_store, start) = Store::open(policy(folder.path())).unwrap();
+            assert_eq!((start.epoch, start.set_aside), (77, None), "version {version}");
+            assert_eq!(start.streams["press"], StreamId(9));
+            assert!(start.sessions.is_empty() && start.retained.is_empty());
+        }
+    }
+}
+
+#[tokio::test]
+async fn retained_messages_are_on_flash_with_the_ticket_they_came_with() {
+    // Goal: a publisher's acknowledgement covers its retained message. Method: keep two, end one, restart.
+    let folder = tempfile::tempdir().unwrap();
+    let keep = |topic: &str| RetainedRow {
+        topic: topic.to_owned(),
+        qos: 1,
+        expires: None,
+        payload: b"on".as_slice().into(),
+        properties: Default::default(),
+    };
+    let mut bench = Bench::start(policy(folder.path()));
+    let kept = ["a", "b"].map(|topic| RetainedChange::Keep(keep(topic)));
+    for (ticket, retained) in [(1, kept.to_vec()), (2, vec![RetainedChange::End("a".to_owned())])] {
+        let batch = Batch { retained, sessions_ticket: Some((READING, ticket)), ..Batch::default() };
+        bench.inbound.send(Inbound::Batch(batch)).await.unwrap();
+        bench.durable(READING, ticket).await;
+    }
+    bench.stop();
+    let (_store, start) = Store::open(policy(folder.path())).unwrap();
+    assert_eq!(start.retained, [keep("b")]);
 }
 
 #[test]

@@ -21,7 +21,7 @@ use crate::sample::{BootId, DoorId, Durability, Lane, Message, Nanos, SeriesId};
 use crate::supervise::Beat;
 
 use super::stats::StoreStats;
-use super::{Channels, Command, Inbound, Names, Newest, Policy, StoreError, open};
+use super::{Channels, Command, DoorSetup, Inbound, Names, Newest, Peers, Policy, StoreError, open};
 
 /// Groups that wait for the pipeline, beside the four in its channel: a group has at most `commit_readings_max` readings
 /// and one message more.
@@ -181,14 +181,20 @@ impl Store {
     fn take(&mut self, inbound: Inbound) {
         match inbound {
             Inbound::Message(message) => {
-                let setup = self.policy.doors.get(&message.door).copied();
-                let durability = setup.map_or(Durability::Reading, |setup| setup.durability);
-                if durability == Durability::None {
-                    self.acknowledge(message.door, message.ticket);
-                }
                 self.note_arrival(message.door);
-                self.group.push(message, durability);
+                self.take_message(message);
                 self.want_commit(self.wear.interval());
+            }
+            Inbound::Batch(batch) => {
+                if let Some((door, ticket)) = batch.sessions_ticket {
+                    self.group.owe(door, ticket, Durability::Reading);
+                }
+                self.group.sessions.extend(batch.sessions);
+                self.group.retained.extend(batch.retained);
+                for message in batch.messages {
+                    self.take_message(message);
+                }
+                self.want_commit(batch.within.unwrap_or(Duration::MAX).min(self.wear.interval()));
             }
             Inbound::Forget(door) => {
                 // Messages of the session that is gone stay before the mark, those of the new one come after it.
@@ -197,6 +203,15 @@ impl Store {
                 self.mark_forgotten();
             }
         }
+    }
+
+    fn take_message(&mut self, message: Message) {
+        let setup = self.policy.doors.get(&message.door);
+        let durability = setup.map_or(Durability::Reading, |setup| setup.durability);
+        if durability == Durability::None {
+            self.acknowledge(message.door, message.ticket);
+        }
+        self.group.push(message, durability);
     }
 
     fn note_arrival(&mut self, door: DoorId) {
@@ -243,7 +258,10 @@ impl Store {
     }
 
     fn is_ready(&self) -> bool {
-        let window = |door: DoorId| self.policy.doors.get(&door).map_or(usize::MAX, |setup| setup.window);
+        let window = |door: DoorId| match self.policy.doors.get(&door) {
+            Some(DoorSetup { peers: Peers::Broker, window, .. }) => *window,
+            _ => usize::MAX,
+        };
         let learnt = |door: DoorId| self.peers.get(&door).and_then(|peer| peer.window.learnt());
         let window = |door: DoorId| learnt(door).map_or(window(door), |learnt| window(door).min(2 * learnt));
         let readiness = self.group.readiness(self.policy.journal.commit_readings_max, window);

@@ -12,7 +12,9 @@ use frond::block::{
     decode_readings, encode_envelope, encode_messages, encode_readings,
 };
 use frond::reduce::Reducer;
-use frond::sample::{BootId, DoorId, Message, Nanos, Reading, SECOND, SeriesId, StreamId, Timeline, Value};
+use frond::sample::{
+    BootId, DoorId, Message, Nanos, Reading, SECOND, SeriesId, SessionId, StreamId, Timeline, Value,
+};
 
 const START: Nanos = 1_772_323_200 * SECOND;
 
@@ -88,6 +90,7 @@ fn messages_v1() -> Vec<Message> {
         messages.push(Message {
             door: DoorId((index % 100 / 90) as u8),
             ticket: 0,
+            session: SessionId::NONE,
             pkid,
             stream: StreamId(index / 300),
             timeline,

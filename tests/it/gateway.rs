@@ -45,6 +45,7 @@ pub fn config(mode: LatticeMode) -> Config {
         },
         clock: Clock { trust: Trust::Always, synchronized_file: "/nonexistent".into() },
         broker: None,
+        site: frond::config::parse("listener = []", "the test").expect("a configuration").site,
         lattice: Lattice { mode, subject: "frond".into(), jetstream_domain: Some(DOMAIN.into()) },
         journal: Journal {
             commit_interval: Duration::from_secs(1),

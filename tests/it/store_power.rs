@@ -15,7 +15,7 @@ use frond::journal::{Checkpoint, Committed, RawBlock, hot};
 use frond::outbox::{Output, Settled};
 use frond::platform::clock::{Beginning, ClockKeeper};
 use frond::sample::{DoorId, Durability, Lane, Message, Reading, StreamId, Timeline, Value};
-use frond::store::{Channels, DoorSetup, Handle, Inbound, Policy, Store, StreamPolicy};
+use frond::store::{Channels, DoorSetup, Handle, Inbound, Peers, Policy, Store, StreamPolicy};
 use frond::supervise::Tasks;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
@@ -47,8 +47,12 @@ fn policy(folder: &Path) -> Policy {
             wear_bytes_per_day: 0,
         },
         outbox: config::Outbox { bytes_max: 1 << 20, age_max: None },
+        retained_bytes_max: 1 << 20,
         streams: BTreeMap::from([("press".to_owned(), stream)]),
-        doors: BTreeMap::from([(DOOR, DoorSetup { durability: Durability::Reading, window: 1_000 })]),
+        doors: BTreeMap::from([(
+            DOOR,
+            DoorSetup { durability: Durability::Reading, window: 1_000, peers: Peers::Broker },
+        )]),
     }
 }
 
@@ -99,7 +103,15 @@ async fn record(folder: &Path, recorder: &Recorder) {
             let value = i64::try_from(ticket).unwrap();
             let readings = vec![Reading { series, time: value, value: Value::Int(value) }];
             let pkid = u16::try_from(ticket).unwrap();
-            let message = Message { door: DOOR, ticket, pkid, stream, timeline: Timeline::Sensor, readings };
+            let message = Message {
+                door: DOOR,
+                ticket,
+                session: frond::sample::SessionId::NONE,
+                pkid,
+                stream,
+                timeline: Timeline::Sensor,
+                readings,
+            };
             inbound.send(Inbound::Message(message)).await.unwrap();
         }
     };

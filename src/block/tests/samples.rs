@@ -4,7 +4,7 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
 use super::super::*;
-use crate::sample::{BootId, DoorId, Message, Reading, SECOND, StreamId, Timeline};
+use crate::sample::{BootId, DoorId, Message, Reading, SECOND, SessionId, StreamId, Timeline};
 
 fn ints() -> impl Strategy<Value = i64> {
     let edges = [i64::MIN, i64::MIN + 1, -1, 0, 1, 1 << 53, (1 << 53) + 1, i64::MAX - 1, i64::MAX];
@@ -72,16 +72,18 @@ fn timelines() -> impl Strategy<Value = Timeline> {
 }
 
 pub(super) fn messages() -> impl Strategy<Value = Vec<Message>> {
-    let origin = (0u8..3, prop_oneof![0u32..3, any::<u32>()], timelines());
+    let session = prop_oneof![2 => Just(0u32), 2 => 1u32..4, 1 => any::<u32>()];
+    let origin = (0u8..3, session, prop_oneof![0u32..3, any::<u32>()], timelines());
     let pkid = prop_oneof![Just(None), any::<u16>().prop_map(Some)];
     let few = vec(readings(), 0..2).prop_map(|readings| readings.concat().into_iter().take(12).collect());
     vec((origin, pkid, few), 0..60).prop_map(|parts| {
         let mut next = 65_500u16;
         let mut messages = Vec::new();
-        for ((door, stream, timeline), pkid, readings) in parts {
+        for ((door, session, stream, timeline), pkid, readings) in parts {
             next = pkid.unwrap_or(next % u16::MAX + 1);
             let (door, stream) = (DoorId(door), StreamId(stream));
-            messages.push(Message { door, ticket: 0, pkid: next, stream, timeline, readings });
+            let session = SessionId(session);
+            messages.push(Message { door, ticket: 0, session, pkid: next, stream, timeline, readings });
         }
         messages
     })

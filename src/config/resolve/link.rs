@@ -22,10 +22,10 @@ const PACKET_OVERHEAD_BYTES: u64 = 5 + 2 + 65_535 + 2;
 const PACKET_BYTES_MAX: u64 = 268_435_460;
 
 /// Longest client identifier, user name or host we hand to a peer; the protocols allow more, no broker needs it.
-const PEER_CHARS_MAX: usize = 256;
+pub(super) const PEER_CHARS_MAX: usize = 256;
 
 /// MQTT 3.1.1, 3.1.2.10: a 16-bit number of seconds, 18 hours in round figures.
-const KEEP_ALIVE_MAX: Duration = Duration::from_secs(18 * 3600);
+pub(super) const KEEP_ALIVE_MAX: Duration = Duration::from_secs(18 * 3600);
 
 impl Judge<'_> {
     pub(super) fn broker(&mut self, raw: &raw::Broker, gateway: &str, streams: &[Stream]) -> Option<Broker> {
@@ -44,10 +44,7 @@ impl Judge<'_> {
         }
         let keep_alive =
             self.duration(&key("keep_alive"), raw.keep_alive, Duration::from_secs(1), KEEP_ALIVE_MAX);
-        if keep_alive.subsec_nanos() != 0 {
-            let value = crate::config::units::show_duration(keep_alive);
-            self.refuse(&key("keep_alive"), Fault::WholeSeconds { value });
-        }
+        self.whole_seconds(&key("keep_alive"), keep_alive);
         let inflight_max = self.whole_number(&key("inflight_max"), raw.inflight_max, 1, u16::MAX);
         let packet_bytes_max = self.packet_bytes(&key("packet_bytes_max"), raw.packet_bytes_max, streams);
         let endpoint = endpoint?;
@@ -66,6 +63,14 @@ impl Judge<'_> {
         })
     }
 
+    /// MQTT's times are numbers of seconds.
+    pub(super) fn whole_seconds(&mut self, path: &KeyPath, duration: Duration) {
+        if duration.subsec_nanos() != 0 {
+            let value = crate::config::units::show_duration(duration);
+            self.refuse(path, Fault::WholeSeconds { value });
+        }
+    }
+
     fn broker_url(&mut self, path: &KeyPath, url: &str) -> Option<Endpoint> {
         const FORM: &str = "mqtt://host:port";
         if url.starts_with("mqtts://") || url.starts_with("ssl://") {
@@ -75,7 +80,13 @@ impl Judge<'_> {
         self.endpoint(path, url, &["mqtt"], FORM, "set username and password_file")
     }
 
-    fn packet_bytes(&mut self, path: &KeyPath, raw: Option<raw::Bytes>, streams: &[Stream]) -> u32 {
+    /// The largest packet a door takes, which holds the largest payload that any stream takes.
+    pub(super) fn packet_bytes(
+        &mut self,
+        path: &KeyPath,
+        raw: Option<raw::Bytes>,
+        streams: &[Stream],
+    ) -> u32 {
         let largest = streams.iter().max_by_key(|stream| stream.caps.payload_bytes_max);
         let payload = largest.map_or(super::stream::PAYLOAD_BYTES, |stream| stream.caps.payload_bytes_max);
         let least = payload as u64 + PACKET_OVERHEAD_BYTES;

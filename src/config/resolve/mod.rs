@@ -5,6 +5,7 @@
 
 mod component;
 mod link;
+mod site;
 mod stream;
 mod tables;
 
@@ -134,8 +135,11 @@ impl Judge<'_> {
         let gateway = self.gateway(&document.gateway);
         let components = self.components(&document.component);
         let streams = self.streams(&document.stream, &components);
+        let broker = self.broker(&document.mqtt.broker, &gateway.name, &streams);
+        let site = self.site(document, &streams);
         let config = Config {
-            broker: self.broker(&document.mqtt.broker, &gateway.name, &streams),
+            broker,
+            site,
             gateway,
             clock: self.clock(&document.clock),
             lattice: self.lattice(&document.lattice),

@@ -144,8 +144,9 @@ impl Judge<'_> {
 
     /// What can only be said of the whole.
     pub(super) fn whole(&mut self, config: &Config) {
-        if config.broker.is_none() && !config.streams.is_empty() && self.problems.is_empty() {
-            self.doubt(&KeyPath::of("mqtt.broker"), Doubt::NoDoor);
+        let shut = config.broker.is_none() && config.site.listeners.is_empty();
+        if shut && !config.streams.is_empty() && self.problems.is_empty() {
+            self.doubt(&KeyPath::of("listener"), Doubt::NoDoor);
         }
         for (n, stream) in config.streams.iter().enumerate() {
             if stream.caps.outbox_bytes_max.is_some_and(|bytes| bytes > config.outbox.bytes_max) {

@@ -9,8 +9,8 @@ use super::super::raw::Document;
 use super::super::tree::{KeyPath, Layer, Node, Tree, Value};
 use super::{parse, valid};
 use crate::config::{
-    Broker, Caps, Clock, DEFAULT, Decode, Fields, FullPolicy, Gateway, Journal, LatticeMode, Leaf, LogLevel,
-    Outbox, Reduce, Stream, TimeSource, Trust, Uplink,
+    Broker, Caps, Clients, Clock, DEFAULT, Decode, Fields, FullPolicy, Gateway, Journal, LatticeMode, Leaf,
+    LogLevel, Outbox, Reduce, Site, Stream, TimeSource, TopicRules, Trust, Uplink,
 };
 use crate::sample::{Durability, Lane};
 
@@ -85,6 +85,23 @@ fn the_default_is_what_its_documentation_says() {
         }
     );
     assert_eq!((config.components.len(), config.streams.len()), (0, 0));
+    assert_eq!(
+        config.site,
+        Site {
+            listeners: Vec::new(),
+            users: Vec::new(),
+            anonymous: TopicRules { publish: vec!["#".to_owned()], subscribe: vec!["#".to_owned()] },
+            clients: Clients {
+                sessions_max: 1000,
+                session_expiry_max: seconds(7 * 86_400),
+                subscriptions_max: 64,
+                queue_messages_max: 1000,
+                queue_bytes_max: 1 << 20,
+                retained_max: 10_000,
+                retained_bytes_max: 4 << 20,
+            },
+        }
+    );
 }
 
 #[test]
@@ -131,6 +148,9 @@ fn the_first_examples_show_the_defaults_of_their_keys() {
     let shown = valid(&uncommented());
     let smallest = valid("[[stream]]\nname = \"press\"\ntopics = [\"plant/press/#\"]");
     assert_eq!(shown.streams[0], smallest.streams[0]);
+    let smallest =
+        valid("[[listener]]\nname = \"local\"\nbind = \"127.0.0.1:1883\"\npacket_bytes_max = \"1MiB\"");
+    assert_eq!(shown.site.listeners[0], smallest.site.listeners[0]);
     let path = "/usr/share/frond/components/spike_filter.wasm";
     let smallest =
         valid(&format!("[[component]]\nname = \"spike-filter\"\npath = \"{path}\"")).components.remove(0);
@@ -143,7 +163,7 @@ fn the_first_examples_show_the_defaults_of_their_keys() {
 fn the_examples_of_the_default_are_valid() {
     // Goal: whoever removes a '#' gets something that works. Method: remove all of them.
     let config = parse(&uncommented(), "frond.toml").unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(config.streams.len(), 3);
+    assert_eq!((config.streams.len(), config.site.listeners.len(), config.site.users.len()), (3, 2, 1));
     assert_eq!(config.gateway.name, "press-hall-3");
 }
 
@@ -153,12 +173,16 @@ fn every_key_stands_in_the_default() {
     // in the default with its examples.
     let tree = tree(&uncommented());
     let mut keys = 0;
-    let tables: [(&str, &str); 15] = [
+    let tables: [(&str, &str); 19] = [
         ("", ""),
         ("gateway", "gateway"),
         ("clock", "clock"),
         ("mqtt", "mqtt"),
         ("mqtt.broker", "mqtt.broker"),
+        ("mqtt.clients", "mqtt.clients"),
+        ("listener", "[[listener]]\n"),
+        ("listener.tls", "[[listener]]\ntls."),
+        ("user", "[[user]]\n"),
         ("lattice", "lattice"),
         ("lattice.leaf", "lattice.leaf"),
         ("lattice.direct", "lattice.direct"),
@@ -192,6 +216,8 @@ fn every_key_of_the_default_is_explained() {
         "name = \"vib",
         "topics = [\"plant/press/vib",
         "decode = \"packed\"",
+        "name = \"plant\"",
+        "bind = \"0.0.0.0",
     ];
     let again = ["series = \"{topic.1}", "labels = { line", "durability = \"window\""];
     for line in DEFAULT.lines() {

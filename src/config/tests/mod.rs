@@ -3,6 +3,7 @@
 mod defaults;
 mod layers;
 mod rules;
+mod site_rules;
 mod stream_rules;
 mod total;
 

@@ -196,6 +196,13 @@ fn numbers_stay_within_their_documented_bounds() {
         ("mqtt.broker.keep_alive", "\"1s\"", "\"18h\"", "\"0s\"", "\"19h\"", "1s to 18h"),
         ("mqtt.broker.inflight_max", "1", "65535", "0", "65536", "1 to 65535"),
         ("mqtt.broker.packet_bytes_max", "327688", "268435460", "1", "268435461", "1KiB to 268435460B"),
+        ("mqtt.clients.sessions_max", "1", "100000", "0", "100001", "1 to 100000"),
+        ("mqtt.clients.session_expiry_max", "\"1s\"", "\"365d\"", "\"0s\"", "\"366d\"", "1s to 365d"),
+        ("mqtt.clients.subscriptions_max", "1", "4096", "0", "4097", "1 to 4096"),
+        ("mqtt.clients.queue_messages_max", "1", "1048576", "0", "1048577", "1 to 1048576"),
+        ("mqtt.clients.queue_bytes_max", "\"1KiB\"", "\"256MiB\"", "1", "\"257MiB\"", "1KiB to 256MiB"),
+        ("mqtt.clients.retained_max", "0", "1048576", "-1", "1048577", "0 to 1048576"),
+        ("mqtt.clients.retained_bytes_max", "0", "\"256MiB\"", "", "\"257MiB\"", "0B to 256MiB"),
         ("journal.commit_interval", "\"10ms\"", "\"10s\"", "\"9ms\"", "\"61s\"", "10ms to 1m"),
         ("journal.commit_interval_max", "\"1s\"", "\"1m\"", "\"9ms\"", "\"61s\"", "10ms to 1m"),
         ("journal.commit_readings_max", "1", "1048576", "0", "1048577", "1 to 1048576"),
@@ -419,8 +426,10 @@ fn what_is_probably_not_meant_is_pointed_out() {
         ["frond.toml:1: lattice.leaf.hub: is not used while lattice.mode is \"off\""]
     );
     assert_eq!(
-        doubted(&format!("{hub}{}", stream(""))),
-        ["frond.toml: mqtt.broker: there are streams and no mqtt.broker.url: nothing is received"]
+        doubted(&format!("listener = []\n{hub}{}", stream(""))),
+        [
+            "frond.toml:1: listener: there are streams, no listener and no mqtt.broker.url: nothing is received"
+        ]
     );
     let password = "[mqtt.broker]\nurl = \"mqtt://broker\"\nusername = \"u\"\npassword_file = \"/dev/null\"";
     assert_eq!(
