@@ -9,6 +9,7 @@ mod gateway;
 mod hub;
 mod ingest;
 mod link;
+mod listener;
 mod nats;
 mod peers;
 mod power;
