@@ -4,6 +4,8 @@
 //!  doors ──Inbound──▶ store ──Committed──▶ pipeline ──Checkpoint──▶ store ──Newest──▶ uplink ──▶ link ──▶ hub
 //!    ▲                  │                                             ▲                 │
 //!    └──durable tickets─┘                                             └──────Settle─────┘
+//!  doors: a broker's client for each durability class; the listener, one thread for all clients
+//!  listener ──Credentials──▶ entrance ──passwords──▶ verifier         renewal ──certificates──▶ listener
 //! ```
 //! Start: lock, database, clock, then everything at once; nothing waits for the network. Stop: doors, pipeline (which
 //! gives its last checkpoint), uplink, store, support. A task that ends by itself ends the process: the service manager
@@ -18,6 +20,9 @@ use tracing::{info, warn};
 
 use crate::config::{self, Config, LatticeMode};
 use crate::console::{self, Console, ConsoleError, Sources};
+use crate::ingest::listener::entrance::Entrance;
+use crate::ingest::listener::tls::{Renewal, TlsError};
+use crate::ingest::listener::{self, Beginnings, Listener, ListenerError};
 use crate::ingest::{self, BrokerDoor};
 use crate::journal::{Checkpoint, Committed};
 use crate::lattice::Link;
@@ -64,6 +69,10 @@ pub enum AppError {
     Store(#[from] StoreError),
     #[error("a stream cannot be served")]
     Door(#[from] ingest::SetupError),
+    #[error("clients cannot be let in")]
+    Listener(#[from] ListenerError),
+    #[error("certificates of a listener cannot be used")]
+    Tls(#[from] TlsError),
     #[error("the local socket cannot be served")]
     Console(#[from] ConsoleError),
     #[error("the gateway is not complete")]
@@ -132,7 +141,8 @@ fn start_all(tasks: &mut Tasks, config: &Config, store: Store, mut start: Start)
     let (beat, store_clock) = (tasks.beat("store", STORE_BEAT), clock.clone());
     tasks.thread("store", Stage::Store, move |stop| store.run(channels, store_clock, &beat, &stop))?;
 
-    let doors = start_doors(tasks, config, &streams, &handle, &inbound, &mut start, &clock)?;
+    let mut doors = start_doors(tasks, config, &streams, &handle, &inbound, &mut start, &clock)?;
+    doors.extend(start_listener(tasks, config, &streams, &handle, inbound, &mut start, &clock)?);
     let pipeline = start_pipeline(tasks, config, streams, &handle, &mut start, (committed_in, checkpoints))?;
 
     let (link, link_handle) = Link::new(config);
@@ -155,7 +165,7 @@ fn start_all(tasks: &mut Tasks, config: &Config, store: Store, mut start: Start)
         pipeline,
         link: link_handle.state.clone(),
         uplink: uplink_handle.status,
-        wants_broker: config.broker.is_some(),
+        has_door: config.broker.is_some() || !config.site.listeners.is_empty(),
         wants_link: config.lattice.mode != LatticeMode::Off,
     };
     let console = Console::bind(console::socket_path(&config.gateway.run_dir), sources, handle)?;
@@ -189,6 +199,40 @@ fn start_doors(
     Ok(views)
 }
 
+/// The door that clients come to, if any listener is configured.
+fn start_listener(
+    tasks: &mut Tasks,
+    config: &Config,
+    streams: &[(StreamId, config::Stream)],
+    handle: &Handle,
+    inbound: mpsc::Sender<Inbound>,
+    start: &mut Start,
+    clock: &WallClock,
+) -> Result<Option<ingest::DoorView>, AppError> {
+    if config.site.listeners.is_empty() {
+        return Ok(None);
+    }
+    let (entrance, verifier, entrance_handle) = Entrance::new(&config.site);
+    let (renewal, tls) = Renewal::new(&config.site.listeners)?;
+    let durable = listener::doors()
+        .map(|(door, _)| start.durable.remove(&door).expect("the store was opened with the same doors"));
+    let begin = Beginnings {
+        durable,
+        sessions: std::mem::take(&mut start.sessions),
+        last_session: start.last_session,
+        retained: std::mem::take(&mut start.retained),
+        tls,
+        entrance: entrance_handle,
+    };
+    let (door, view, _account) =
+        Listener::new(&config.site, streams, handle.clone(), inbound, begin, clock.clone())?;
+    tasks.thread("listener", Stage::Source, move |stop| door.run(stop))?;
+    tasks.essential("entrance", Stage::Source, |stop| entrance.run(stop));
+    tasks.essential("renewal", Stage::Source, |stop| renewal.run(stop));
+    tasks.thread("verifier", Stage::Support, move |_stop| verifier.run())?;
+    Ok(Some(view))
+}
+
 fn start_pipeline(
     tasks: &mut Tasks,
     config: &Config,
@@ -217,7 +261,7 @@ fn start_pipeline(
     Ok(stats)
 }
 
-/// The doors that the configured streams need, with the names of their tasks.
+/// The doors at the broker that the configured streams need, with the names of their tasks.
 fn doors(config: &Config) -> Vec<(DoorId, &'static str)> {
     let names = [
         (Durability::Reading, "door-reading"),
@@ -237,6 +281,13 @@ fn policy(config: &Config) -> Policy {
         let classes = [Durability::Reading, Durability::Window, Durability::None];
         classes.into_iter().find(|class| ingest::door_id(*class) == door).expect("doors come from classes")
     };
+    let broker = doors(config).into_iter().map(|(door, _)| {
+        (door, DoorSetup { durability: durability(door), window, peers: Peers::Broker })
+    });
+    let clients = listener::doors().into_iter().filter(|_| !config.site.listeners.is_empty());
+    let clients = clients.map(|(door, durability)| {
+        (door, DoorSetup { durability, window: listener::window(&config.site), peers: Peers::Clients })
+    });
     let stream = |stream: &config::Stream| {
         let policy = StreamPolicy {
             full: stream.full,
@@ -251,9 +302,6 @@ fn policy(config: &Config) -> Policy {
         outbox: config.outbox.clone(),
         retained_bytes_max: config.site.clients.retained_bytes_max,
         streams: config.streams.iter().map(stream).collect(),
-        doors: doors(config)
-            .into_iter()
-            .map(|(door, _)| (door, DoorSetup { durability: durability(door), window, peers: Peers::Broker }))
-            .collect(),
+        doors: broker.chain(clients).collect(),
     }
 }

@@ -39,8 +39,8 @@ pub struct Sources {
     pub link: watch::Receiver<LinkState>,
     /// The uplink.
     pub uplink: watch::Receiver<uplink::Status>,
-    /// A broker is configured.
-    pub wants_broker: bool,
+    /// A broker or a listener is configured.
+    pub has_door: bool,
     /// A link is configured.
     pub wants_link: bool,
 }
@@ -75,9 +75,9 @@ pub struct Status {
 /// One door.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DoorStatus {
-    /// Which: the durability of its streams.
+    /// Which: the durability of its streams; or `listener`.
     pub door: String,
-    /// `connecting`, `connected`, `refused` or `down`.
+    /// `connecting`, `connected`, `refused` or `down`; of the listener `open`.
     pub state: String,
     /// Why it is not connected, and what to do.
     pub reason: Option<String>,
@@ -179,10 +179,10 @@ impl Sources {
         uplink: &UplinkStatus,
     ) -> Vec<String> {
         let mut complaints = Vec::new();
-        if !self.wants_broker {
-            complaints.push("no sensor can reach this gateway: mqtt.broker.url is not set".to_owned());
+        if !self.has_door {
+            complaints.push("no sensor can reach this gateway: no listener and no mqtt.broker.url".to_owned());
         }
-        for door in doors.iter().filter(|door| door.state != "connected") {
+        for door in doors.iter().filter(|door| door.state != "connected" && door.state != "open") {
             let reason = door.reason.as_deref().unwrap_or("not connected yet");
             complaints.push(format!("door {}: {reason}", door.door));
         }
@@ -237,6 +237,7 @@ fn door(view: &DoorView) -> DoorStatus {
     let (state, reason) = match &*view.state.borrow() {
         DoorState::Connecting => ("connecting", None),
         DoorState::Connected { .. } => ("connected", None),
+        DoorState::Open => ("open", None),
         DoorState::Refused { reason, remedy } => ("refused", Some(format!("{reason}; {remedy}"))),
         DoorState::Down { reason } => ("down", Some(reason.clone())),
     };

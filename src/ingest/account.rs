@@ -36,6 +36,8 @@ pub struct Counters {
     pub sessions_lost: AtomicU64,
     /// Messages that the client library could not read and that were acknowledged around it.
     pub sifted: AtomicU64,
+    /// Messages that their sender may not publish.
+    pub denied: AtomicU64,
     /// Times the topic cache was full and cleared.
     pub topics_cleared: AtomicU64,
 }
@@ -88,6 +90,7 @@ impl Counters {
             disconnects: AtomicU64::new(0),
             sessions_lost: AtomicU64::new(0),
             sifted: AtomicU64::new(0),
+            denied: AtomicU64::new(0),
             topics_cleared: AtomicU64::new(0),
         }
     }

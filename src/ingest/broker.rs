@@ -305,7 +305,7 @@ impl BrokerDoor {
         if let Some(identity) = message.identity() {
             let durable = self.link.durable();
             let delivery = if publish.dup { Delivery::Repeated } else { Delivery::First };
-            let known = match self.seen.judge(delivery, identity, durable) {
+            let known = match self.seen.judge(delivery, identity, |ticket| ticket <= durable) {
                 Sight::Fresh => None,
                 Sight::Pending(ticket) => Some(ticket),
                 Sight::Durable => Some(0),
@@ -314,7 +314,7 @@ impl BrokerDoor {
                 add(&self.counters.redelivered, 1);
                 return self.owe(pkid, ticket);
             }
-            self.seen.enter(identity, ticket, durable);
+            self.seen.enter(identity, ticket, |ticket| ticket <= durable);
         }
         self.has_taken = true;
         self.intake.count(topic, payload, arrival);

@@ -19,8 +19,8 @@ use crate::ingest::naming::{Template, TemplateError};
 use crate::ingest::reason::{Reason, Tally};
 use crate::ingest::series::{self, Book, Fields, Slot};
 use crate::ingest::topic::{self, Routes};
-use crate::sample::{Reading, StreamId, Timeline};
-use crate::store::{Handle, StoreGone};
+use crate::sample::{Reading, SeriesId, StreamId, Timeline};
+use crate::store::{Handle, SeriesDenied, StoreGone};
 
 /// Topics remembered: 65,536 x about 150 B = 10 MiB, reached only by a plant that has as many.
 pub const TOPICS_MAX: usize = 65_536;
@@ -70,6 +70,17 @@ pub enum Taken {
     },
     /// It belongs to none: there is nothing to keep, it only wants its acknowledgement.
     Unrouted,
+}
+
+/// Series that have no number yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unnamed {
+    /// Position of their stream.
+    at: usize,
+    /// Their stream.
+    pub stream: StreamId,
+    /// What to ask the store for.
+    pub wanted: Vec<SeriesEntry>,
 }
 
 /// When a message arrived.
@@ -165,6 +176,21 @@ impl Intake {
     /// Takes a message. Waits only for the store, and only when it holds a series that is new. It is counted by
     /// [`Intake::count`], once the door knows that it is no copy.
     pub async fn take(&mut self, topic: &str, payload: &[u8], arrival: Arrival) -> Result<Taken, StoreGone> {
+        loop {
+            let unnamed = match self.try_take(topic, payload, arrival) {
+                Ok(taken) => return Ok(taken),
+                Err(unnamed) => unnamed,
+            };
+            for entry in &unnamed.wanted {
+                let answer = self.store.intern(unnamed.stream, entry.clone()).await?;
+                self.learn(&unnamed, &entry.name, answer);
+            }
+        }
+    }
+
+    /// As [`Intake::take`], for a door that cannot wait here: when there are new series, it asks the store for their
+    /// numbers, gives every answer to [`Intake::learn`], and tries again.
+    pub fn try_take(&mut self, topic: &str, payload: &[u8], arrival: Arrival) -> Result<Taken, Unnamed> {
         let Some(at) = self.route(topic) else {
             let reason =
                 if topic::validate_topic(topic).is_err() { Reason::InvalidTopic } else { Reason::Unrouted };
@@ -179,9 +205,17 @@ impl Intake {
         self.slots.clear();
         self.slots.extend((0..batch.field_count()).map(|n| known?.fields.find(n, batch.field(n))));
         if self.slots.contains(&None) {
-            self.name_series(at, topic).await?;
+            self.name_series(at, topic)?;
         }
         Ok(self.finish(at, arrival.timeline))
+    }
+
+    /// The store's answer to what [`Intake::try_take`] wanted to know.
+    pub fn learn(&mut self, unnamed: &Unnamed, name: &str, answer: Result<SeriesId, SeriesDenied>) {
+        if let Some(stream) = &mut self.streams[unnamed.at] {
+            // What it leads to is looked up at the next try.
+            let _slot = stream.book.enter(name, answer);
+        }
     }
 
     /// Counts a message that is not taken, and keeps its beginning for the operator.
@@ -217,25 +251,28 @@ impl Intake {
     }
 
     /// Finds the series of fields that this topic has not had before.
-    async fn name_series(&mut self, at: usize, topic: &str) -> Result<(), StoreGone> {
+    fn name_series(&mut self, at: usize, topic: &str) -> Result<(), Unnamed> {
         let Some(stream) = &mut self.streams[at] else { return Ok(()) };
+        let mut unnamed = Unnamed { at, stream: stream.id, wanted: Vec::new() };
         for n in 0..self.slots.len() {
             if self.slots[n].is_some() {
                 continue;
             }
             let field = self.batch.field(n);
             // A batch may have a field twice: the first one's series is the second one's.
-            let slot = match self.topics.known.get(topic).and_then(|known| known.fields.find(n, field)) {
-                Some(slot) => slot,
-                None => {
-                    let slot = stream.slot(topic, field, &self.store).await?;
-                    self.topics.add_field(topic, field, slot);
-                    slot
+            let known = self.topics.known.get(topic).and_then(|known| known.fields.find(n, field));
+            match known.map_or_else(|| stream.slot(topic, field), Ok) {
+                Ok(slot) => {
+                    if known.is_none() {
+                        self.topics.add_field(topic, field, slot);
+                    }
+                    self.slots[n] = Some(slot);
                 }
-            };
-            self.slots[n] = Some(slot);
+                Err(entry) if unnamed.wanted.iter().any(|wanted| wanted.name == entry.name) => {}
+                Err(entry) => unnamed.wanted.push(entry),
+            }
         }
-        Ok(())
+        if unnamed.wanted.is_empty() { Ok(()) } else { Err(unnamed) }
     }
 
     fn finish(&mut self, at: usize, arrival: Timeline) -> Taken {
@@ -325,8 +362,8 @@ impl Stream {
         })
     }
 
-    /// The series of a field under a topic: known, numbered by the store, or refused.
-    async fn slot(&mut self, topic: &str, field: &str, store: &Handle) -> Result<Slot, StoreGone> {
+    /// The series of a field under a topic: known or refused; or what to ask the store for.
+    fn slot(&mut self, topic: &str, field: &str) -> Result<Slot, SeriesEntry> {
         let mut name = String::new();
         if self.series.render(topic, field, &mut name).is_err() {
             return Ok(Err(Reason::SeriesName));
@@ -335,10 +372,7 @@ impl Stream {
             series::Entry::Known(id) => Ok(Ok(id)),
             series::Entry::Refused => Ok(Err(Reason::TooManySeries)),
             series::Entry::Unknown => {
-                let entry = SeriesEntry { name, unit: self.unit.clone(), labels: self.labels(topic) };
-                let name = entry.name.clone();
-                let answer = store.intern(self.id, entry).await?;
-                Ok(self.book.enter(&name, answer))
+                Err(SeriesEntry { name, unit: self.unit.clone(), labels: self.labels(topic) })
             }
         }
     }

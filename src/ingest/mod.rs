@@ -1,7 +1,8 @@
 //! Where readings come in: MQTT messages become [`Message`](crate::sample::Message)s on their way to the journal.
 //!
 //! ```text
-//!  broker ──▶ broker.rs ── link.rs, sift.rs, pace.rs, state.rs     (a second door, frond's own listener, goes beside it)
+//!  broker ──▶ broker.rs ── link.rs, sift.rs, pace.rs, state.rs
+//!  clients ─▶ listener/    (the gateway's own)
 //!                │  ▲
 //!   topic, bytes │  │ acknowledge, once the journal says durable
 //!                ▼  │
@@ -58,11 +59,12 @@ pub fn door_id(durability: Durability) -> DoorId {
     })
 }
 
-/// What is put behind the client identifier for the session of a broker door.
+/// What is put behind the client identifier for the session of a broker door; the listener's has a name only.
 pub fn session_suffix(door: DoorId) -> &'static str {
     match door.0 {
         0 => "reading",
         1 => "window",
-        _ => "none",
+        2 => "none",
+        _ => "listener",
     }
 }

@@ -75,28 +75,28 @@ impl Seen {
         let mut seen =
             Seen { entries: HashMap::new(), order: VecDeque::new(), serial: 0, window: window.min(PKIDS) };
         for identity in durable {
-            seen.enter(identity, 0, 0);
+            seen.enter(identity, 0, |_| true);
         }
         seen
     }
 
-    /// Judges a message, given the last durable ticket. Changes nothing.
-    pub fn judge(&self, delivery: Delivery, identity: Identity, durable: u64) -> Sight {
+    /// Judges a message, given which tickets are durable. Changes nothing.
+    pub fn judge(&self, delivery: Delivery, identity: Identity, is_durable: impl Fn(u64) -> bool) -> Sight {
         match (delivery, self.entries.get(&identity.pkid)) {
             (Delivery::Repeated, Some(entry)) if entry.digest == identity.digest => {
-                if entry.ticket <= durable { Sight::Durable } else { Sight::Pending(entry.ticket) }
+                if is_durable(entry.ticket) { Sight::Durable } else { Sight::Pending(entry.ticket) }
             }
             _ => Sight::Fresh,
         }
     }
 
     /// Enters a fresh message, in place of any earlier one with its packet identifier.
-    pub fn enter(&mut self, identity: Identity, ticket: u64, durable: u64) {
+    pub fn enter(&mut self, identity: Identity, ticket: u64, is_durable: impl Fn(u64) -> bool) {
         self.serial += 1;
         let entry = Entry { digest: identity.digest, ticket, serial: self.serial };
         self.entries.insert(identity.pkid, entry);
         self.order.push_back((identity.pkid, self.serial));
-        self.trim(durable);
+        self.trim(is_durable);
     }
 
     /// Forgets everything: the peer has lost the session.
@@ -115,11 +115,11 @@ impl Seen {
         self.entries.is_empty()
     }
 
-    fn trim(&mut self, durable: u64) {
+    fn trim(&mut self, is_durable: impl Fn(u64) -> bool) {
         while self.order.len() > self.window {
             let Some(&(pkid, serial)) = self.order.front() else { break };
             if let Some(entry) = self.entries.get(&pkid).filter(|entry| entry.serial == serial) {
-                if entry.ticket > durable {
+                if !is_durable(entry.ticket) {
                     break;
                 }
                 self.entries.remove(&pkid);
@@ -147,28 +147,32 @@ mod tests {
         Identity { pkid, digest }
     }
 
+    fn upto(durable: u64) -> impl Fn(u64) -> bool {
+        move |ticket| ticket <= durable
+    }
+
     #[test]
     fn a_copy_of_a_pending_message_waits_for_its_ticket() {
         // Goal: the arrows of the drawing, one after the other.
         let mut seen = Seen::new(4, []);
-        assert_eq!(seen.judge(Delivery::Repeated, id(1, 7), 0), Sight::Fresh);
-        seen.enter(id(1, 7), 1, 0);
-        assert_eq!(seen.judge(Delivery::Repeated, id(1, 7), 0), Sight::Pending(1));
-        assert_eq!(seen.judge(Delivery::Repeated, id(1, 7), 1), Sight::Durable);
-        assert_eq!(seen.judge(Delivery::Repeated, id(1, 8), 1), Sight::Fresh, "another digest");
-        assert_eq!(seen.judge(Delivery::First, id(1, 7), 1), Sight::Fresh, "the identifier is used anew");
+        assert_eq!(seen.judge(Delivery::Repeated, id(1, 7), upto(0)), Sight::Fresh);
+        seen.enter(id(1, 7), 1, upto(0));
+        assert_eq!(seen.judge(Delivery::Repeated, id(1, 7), upto(0)), Sight::Pending(1));
+        assert_eq!(seen.judge(Delivery::Repeated, id(1, 7), upto(1)), Sight::Durable);
+        assert_eq!(seen.judge(Delivery::Repeated, id(1, 8), upto(1)), Sight::Fresh, "another digest");
+        assert_eq!(seen.judge(Delivery::First, id(1, 7), upto(1)), Sight::Fresh, "the identifier is used anew");
         seen.forget();
-        assert_eq!(seen.judge(Delivery::Repeated, id(1, 7), 1), Sight::Fresh);
+        assert_eq!(seen.judge(Delivery::Repeated, id(1, 7), upto(1)), Sight::Fresh);
     }
 
     #[test]
     fn messages_of_an_earlier_process_are_known_as_durable() {
         // Goal: seeds count from the start, and leave when the window has moved on.
         let mut seen = Seen::new(2, [id(1, 1), id(2, 2)]);
-        assert_eq!(seen.judge(Delivery::Repeated, id(1, 1), 0), Sight::Durable);
-        seen.enter(id(3, 3), 1, 0);
-        assert_eq!(seen.judge(Delivery::Repeated, id(1, 1), 0), Sight::Fresh);
-        assert_eq!(seen.judge(Delivery::Repeated, id(2, 2), 0), Sight::Durable);
+        assert_eq!(seen.judge(Delivery::Repeated, id(1, 1), upto(0)), Sight::Durable);
+        seen.enter(id(3, 3), 1, upto(0));
+        assert_eq!(seen.judge(Delivery::Repeated, id(1, 1), upto(0)), Sight::Fresh);
+        assert_eq!(seen.judge(Delivery::Repeated, id(2, 2), upto(0)), Sight::Durable);
     }
 
     #[test]
@@ -176,13 +180,13 @@ mod tests {
         // Goal: the bound of the table, on both sides.
         let mut seen = Seen::new(10, []);
         for n in 1..=100u16 {
-            seen.enter(id(n, 0), n.into(), 0);
+            seen.enter(id(n, 0), n.into(), upto(0));
         }
         assert_eq!(seen.len(), 100);
-        seen.enter(id(101, 0), 101, 100);
+        seen.enter(id(101, 0), 101, upto(100));
         assert_eq!(seen.len(), 10);
         for n in 0..200_000u64 {
-            seen.enter(id(7, 0), 1_000 + n, 0);
+            seen.enter(id(7, 0), 1_000 + n, upto(0));
         }
         assert!(seen.order.len() <= 10 + PKIDS + 1);
     }
@@ -256,10 +260,10 @@ mod tests {
         fn door_hears(&mut self) {
             let Some((pkid, message, delivery)) = self.wire.pop_front() else { return };
             let identity = id(pkid, CONTENT);
-            match self.seen.judge(delivery, identity, self.durable) {
+            match self.seen.judge(delivery, identity, upto(self.durable)) {
                 Sight::Fresh => {
                     self.ticket += 1;
-                    self.seen.enter(identity, self.ticket, self.durable);
+                    self.seen.enter(identity, self.ticket, upto(self.durable));
                     self.passed.insert(self.ticket, (message, pkid));
                     self.owed.push_back((pkid, self.ticket));
                 }

@@ -29,6 +29,8 @@ pub enum DoorState {
         /// Whether the broker still had the session.
         session_present: bool,
     },
+    /// A listener's: clients may connect.
+    Open,
     /// The broker refuses; a person has to change something.
     Refused {
         /// What it refuses.
@@ -78,7 +80,7 @@ impl Announcer {
         }
         let (door, broker) = (self.door.0, self.broker.as_str());
         match &state {
-            DoorState::Connecting => {}
+            DoorState::Connecting | DoorState::Open => {}
             DoorState::Connected { session_present } => {
                 info!(door, broker, session_present, "connected to the broker");
             }

@@ -53,11 +53,10 @@ impl Group {
         self.messages.push(message);
     }
 
-    /// Something else than a message waits for the commit under this ticket.
+    /// Something else than a message waits for the commit under this ticket, which may be one between two messages'.
     pub fn owe(&mut self, door: DoorId, ticket: u64, durability: Durability) -> &mut Waiting {
         let waiting = self.waiting.entry(door).or_insert(Waiting { durability, messages: 0, ticket: 0 });
-        debug_assert!(ticket > waiting.ticket, "tickets of a door grow");
-        waiting.ticket = ticket;
+        waiting.ticket = waiting.ticket.max(ticket);
         waiting
     }
 

@@ -31,6 +31,8 @@ pub struct Batch {
     pub messages: Vec<Message>,
     /// Commit within this time, because somebody waits who can do nothing else.
     pub within: Option<std::time::Duration>,
+    /// The way from the listener to the journal is bounded by what is on it; given back when the batch has arrived.
+    pub room: Option<tokio::sync::OwnedSemaphorePermit>,
 }
 
 /// Requests to the store thread, each with the way back for its answer.

@@ -1,0 +1,231 @@
+//! One connection as the desk sees it: something to write to and to end. Reading is its own task's business.
+//!
+//! Bytes go out at once if the socket takes them; what it does not take waits here, and its task writes the rest. A
+//! client that does not read is not read from either, and is ended when more waits than [`OUT_MAX`] and one packet.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, Read, Write};
+use std::time::Duration;
+
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::codec::Version;
+use super::reason::Reason;
+
+/// Bytes that may wait before nothing more is read from the client: acknowledgements of 16,384 messages.
+pub const OUT_FULL: usize = 64 << 10;
+
+/// Why a connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The client is told a reason.
+    Told(Reason),
+    /// There is nobody to tell: the socket has failed or was closed.
+    Gone,
+    /// The client has said farewell.
+    Farewell,
+}
+
+/// The writing half.
+pub struct Conn {
+    writer: OwnedWriteHalf,
+    tls: Option<RefCell<rustls::ServerConnection>>,
+    out: RefCell<Vec<u8>>,
+    end: Cell<Option<End>>,
+    /// What its task waits for beside the socket: room to read, something to write, its end.
+    pub wake: Notify,
+    pub version: Version,
+    /// Largest packet that the client takes.
+    pub packet_max: usize,
+    /// Messages that the client may have unacknowledged.
+    pub receive_max: usize,
+    /// When it was last heard; the keep-alive is judged by it, without a timer.
+    pub heard: Cell<Instant>,
+    /// After so long a silence it is ended; `None` for never.
+    pub patience: Option<Duration>,
+}
+
+// === impl Conn ===
+
+impl Conn {
+    pub fn new(writer: OwnedWriteHalf, tls: Option<rustls::ServerConnection>) -> Conn {
+        Conn {
+            writer,
+            tls: tls.map(RefCell::new),
+            out: RefCell::new(Vec::new()),
+            end: Cell::new(None),
+            wake: Notify::new(),
+            version: Version::V3,
+            packet_max: usize::MAX,
+            receive_max: usize::MAX,
+            heard: Cell::new(Instant::now()),
+            patience: None,
+        }
+    }
+
+    /// Ends the connection; the first reason counts.
+    pub fn end(&self, end: End) {
+        if self.end.get().is_none() {
+            self.end.set(Some(end));
+            self.wake.notify_one();
+        }
+    }
+
+    /// Whether and why it ends.
+    pub fn ending(&self) -> Option<End> {
+        self.end.get()
+    }
+
+    /// Writes bytes, or keeps them until the socket takes them.
+    pub fn send(&self, bytes: &[u8]) {
+        let mut out = self.out.borrow_mut();
+        let mut rest = bytes;
+        if out.is_empty() && self.tls.is_none() {
+            match self.writer.try_write(bytes) {
+                Ok(written) => rest = &bytes[written..],
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return self.end(End::Gone),
+            }
+        }
+        out.extend_from_slice(rest);
+        drop(out);
+        if self.tls.is_some() {
+            self.flush();
+        } else if !rest.is_empty() {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Writes what waits, as far as the socket takes it.
+    pub fn flush(&self) {
+        let mut out = self.out.borrow_mut();
+        let written = match &self.tls {
+            Some(tls) => self.flush_tls(&mut tls.borrow_mut(), &mut out),
+            None => self.flush_plain(&mut out),
+        };
+        if out.is_empty() {
+            *out = Vec::new();
+        }
+        if written.is_err() {
+            self.end(End::Gone);
+        }
+    }
+
+    fn flush_plain(&self, out: &mut Vec<u8>) -> io::Result<()> {
+        let mut done = 0;
+        while done < out.len() {
+            match self.writer.try_write(&out[done..]) {
+                Ok(written) => done += written,
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => break,
+                Err(err) => return Err(err),
+            }
+        }
+        out.drain(..done);
+        Ok(())
+    }
+
+    /// The library holds one write's worth at a time; the rest stays here, where it is counted.
+    fn flush_tls(&self, tls: &mut rustls::ServerConnection, out: &mut Vec<u8>) -> io::Result<()> {
+        self.push(tls)?;
+        while !out.is_empty() && !tls.wants_write() {
+            let taken = tls.writer().write(out)?;
+            out.drain(..taken);
+            self.push(tls)?;
+        }
+        if tls.wants_write() {
+            self.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Whether something waits for the socket.
+    pub fn has_out(&self) -> bool {
+        !self.out.borrow().is_empty() || self.tls.as_ref().is_some_and(|tls| tls.borrow().wants_write())
+    }
+
+    /// Whether so much waits that the client must read first.
+    pub fn is_clogged(&self) -> bool {
+        self.out.borrow().len() >= OUT_FULL
+    }
+
+    /// Waits until the socket may take something.
+    ///
+    /// Cancel-safe: a wait for readiness.
+    pub async fn writable(&self) {
+        if self.writer.writable().await.is_err() {
+            self.end(End::Gone);
+        }
+    }
+
+    /// Puts what came by the socket through TLS. Without TLS, `bytes` is what was sent.
+    pub fn decrypt(&self, bytes: &[u8], plain: &mut Vec<u8>) -> io::Result<Decrypted> {
+        let Some(tls) = &self.tls else { return Ok(Decrypted::AsIs) };
+        let mut tls = tls.borrow_mut();
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            if tls.read_tls(&mut rest)? == 0 {
+                break;
+            }
+            let state = tls.process_new_packets().map_err(io::Error::other);
+            // An alert tells the client why; so it goes out before the error does.
+            let pushed = self.push(&mut tls);
+            let state = state?;
+            pushed?;
+            let at = plain.len();
+            plain.resize(at + state.plaintext_bytes_to_read(), 0);
+            if state.plaintext_bytes_to_read() > 0 {
+                tls.reader().read_exact(&mut plain[at..])?;
+            }
+        }
+        Ok(Decrypted::Into)
+    }
+
+    /// The client's certificate, as far as there is TLS and it has shown one.
+    pub fn certificate(&self) -> Option<rustls::pki_types::CertificateDer<'static>> {
+        let tls = self.tls.as_ref()?.borrow();
+        tls.peer_certificates()?.first().cloned().map(rustls::pki_types::CertificateDer::into_owned)
+    }
+
+    /// Says farewell on the level below MQTT.
+    pub fn close(&self) {
+        if let Some(tls) = &self.tls {
+            let mut tls = tls.borrow_mut();
+            tls.send_close_notify();
+            let _ = self.push(&mut tls);
+        }
+    }
+
+    fn push(&self, tls: &mut rustls::ServerConnection) -> io::Result<()> {
+        while tls.wants_write() {
+            match tls.write_tls(&mut Socket(&self.writer)) {
+                Ok(_) => {}
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => break,
+                Err(err) => return Err(err),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where the readable bytes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decrypted {
+    /// What came is what was sent.
+    AsIs,
+    /// In the buffer given.
+    Into,
+}
+
+struct Socket<'a>(&'a OwnedWriteHalf);
+
+impl Write for Socket<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

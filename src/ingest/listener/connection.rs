@@ -1,0 +1,418 @@
+//! One connection, from its acceptance to its end. The task of this file reads; writing is [`super::conn`]'s.
+//!
+//! ```text
+//!  accepted ─▶ (TLS) ─▶ CONNECT ─▶ let in? ─▶ seated ─▶ talking ─▶ left
+//!      └───────── all of it within CONNECT_WITHIN ──┘      │ ▲
+//!                                          no room, clogged│ │room, written, acknowledged
+//!                                                          └─┘ (nothing is read meanwhile: TCP holds the client up)
+//! ```
+//! An idle connection holds no buffer: the one that is read into is shared by all of the thread, and only the beginning
+//! of an incomplete packet is kept.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use mqtt_proto::v5;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
+use tokio::time::{Instant, timeout};
+use tracing::debug;
+
+use super::clients::{Entrant, Opened};
+use super::codec::{self, Connect, Version};
+use super::conn::{Conn, Decrypted, End};
+use super::reason::Reason;
+use super::site::{Port, Site};
+use super::talk::{ALIASES_MAX, Outcome, Parting, Read, Talk};
+use super::tls;
+use super::users::{Credentials, Refusal};
+use crate::ingest::account::add;
+
+/// From the connection to the end of its CONNECT: a handshake over a bad link, and a login that waits for its turn.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// Largest CONNECT: a will and a login.
+const CONNECT_BYTES_MAX: usize = 64 << 10;
+/// Read at a time: a thousand messages. One buffer for all connections.
+pub const READ_BYTES: usize = 64 << 10;
+/// A client that has been told why is waited for so long to read it.
+const PARTING_WITHIN: Duration = Duration::from_secs(1);
+/// Messages a client may be sent before it has acknowledged one.
+const DELIVERIES_MAX: u16 = 64;
+
+/// The reading half.
+struct Reader {
+    half: OwnedReadHalf,
+    /// The beginning of a packet, or what may not be worked off yet.
+    rest: Vec<u8>,
+}
+
+/// Serves a connection to its end.
+pub async fn serve(site: Rc<Site>, port: Rc<Port>, stream: TcpStream, peer: SocketAddr) {
+    // Acknowledgements are small, and somebody waits for them.
+    let _ = stream.set_nodelay(true);
+    let tls = match &port.tls {
+        None => None,
+        Some(current) => match rustls::ServerConnection::new(Arc::clone(&current.borrow())) {
+            Ok(tls) => Some(tls),
+            Err(_) => return,
+        },
+    };
+    let (half, writer) = stream.into_split();
+    let mut reader = Reader { half, rest: Vec::new() };
+    let place = site.half_open();
+    let admission = timeout(CONNECT_WITHIN, admit(&site, &port, &mut reader, Conn::new(writer, tls), peer));
+    let seated = tokio::select! {
+        biased;
+        seated = admission => seated.ok().flatten(),
+        () = place.evicted() => None,
+    };
+    drop(place);
+    let Some((conn, mut talk)) = seated else {
+        add(&site.counters.unseated, 1);
+        return;
+    };
+    let parting = converse(&site, &mut reader, &conn, &mut talk).await;
+    debug!(%peer, end = ?parting.end, "client has left");
+    site.desk.borrow_mut().lost(talk.opened, parting.leave, parting.expiry_s, Instant::now());
+    site.pass_on();
+    add(&site.counters.closed, 1);
+    if let End::Told(reason) = parting.end {
+        add(&site.counters.ended[super::site::ended_as(reason)], 1);
+        if conn.version == Version::V5 {
+            conn.send(&[0xe0, 2, reason as u8, 0]);
+        }
+    }
+    conn.flush();
+    conn.close();
+    let written = async {
+        while conn.has_out() && conn.ending() != Some(End::Gone) {
+            conn.writable().await;
+            conn.flush();
+        }
+    };
+    let _ = timeout(PARTING_WITHIN, written).await;
+}
+
+/// Reads CONNECT and lets the client in, or answers why not.
+async fn admit(
+    site: &Rc<Site>,
+    port: &Port,
+    reader: &mut Reader,
+    mut conn: Conn,
+    peer: SocketAddr,
+) -> Option<(Rc<Conn>, Talk)> {
+    let frame = loop {
+        match codec::frame(&reader.rest, CONNECT_BYTES_MAX.min(port.config.packet_bytes_max as usize)) {
+            Ok(Some(frame)) => break frame,
+            Ok(None) => {}
+            Err(_) => return None,
+        }
+        reader.read_connect(&conn).await.ok()?;
+    };
+    let connect = match frame.decode_connect(&reader.rest) {
+        Ok(Ok(connect)) => connect,
+        Ok(Err(level)) => {
+            // Who speaks another version may understand the answer of one that is spoken here.
+            let refusal: &[u8] = if level < 4 { &[0x20, 2, 0, 1] } else { &[0x20, 3, 0, 0x84, 0] };
+            conn.send(refusal);
+            return None;
+        }
+        Err(_) => return None,
+    };
+    reader.rest.drain(..frame.end);
+    conn.version = connect.version;
+    let refuse = |conn: &Conn, reason: Reason| {
+        debug!(%peer, %reason, client = &*connect.client, "client not let in");
+        add(&site.counters.refused, 1);
+        conn.send(&refusal(connect.version, reason));
+        None
+    };
+    let client = match client_of(&connect) {
+        Ok(client) => client,
+        Err(reason) => return refuse(&conn, reason),
+    };
+    let credentials = Credentials {
+        address: peer.ip(),
+        anonymous: port.config.anonymous,
+        client: client.to_string(),
+        name: connect.user.as_deref().map(str::to_owned),
+        password: connect.password.as_deref().map(<[u8]>::to_vec),
+        certificate: conn.certificate().map(|certificate| tls::names(&certificate)).unwrap_or_default(),
+    };
+    let pass = match site.entrance.enter(credentials).await {
+        Ok(pass) => pass,
+        Err(refused) => return refuse(&conn, reason_of(refused)),
+    };
+    let terms = Terms::of(&connect, port, site);
+    conn.packet_max = connect.properties.max_packet_size.map_or(usize::MAX, |max| max as usize);
+    conn.receive_max = port.config.receive_max.into();
+    conn.patience = terms.patience;
+    conn.heard.set(Instant::now());
+    let conn = Rc::new(conn);
+    let entrant = Entrant {
+        connect: &connect,
+        client: Arc::clone(&client),
+        pass,
+        conn: Rc::clone(&conn),
+        expiry_s: terms.expiry_s,
+        window: usize::from(connect.properties.receive_max.unwrap_or(u16::MAX).min(DELIVERIES_MAX)),
+    };
+    let now = Instant::now();
+    let opened = site.desk.borrow_mut().open(entrant, now);
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(reason) => return refuse(&conn, reason),
+    };
+    add(&site.counters.connects, 1);
+    conn.send(&connack(&connect, &client, &opened, port, &terms));
+    site.desk.borrow_mut().resume(opened.key, now);
+    site.pass_on();
+    Some((conn, Talk::new(opened, port.config.packet_bytes_max as usize)))
+}
+
+/// Talks until the connection ends.
+async fn converse(site: &Rc<Site>, reader: &mut Reader, conn: &Rc<Conn>, talk: &mut Talk) -> Parting {
+    let mut is_paused = false;
+    loop {
+        match conn.ending() {
+            Some(End::Told(reason)) => return Parting::told(reason),
+            Some(End::Gone | End::Farewell) => return Parting::gone(),
+            None => {}
+        }
+        let may_read = !is_paused && !conn.is_clogged() && site.may_read();
+        // Packets may have come together with CONNECT, or wait since the pause.
+        if may_read && reader.has_packet(talk.packet_bytes_max) {
+            match reader.work_rest(site, conn, talk).await {
+                Ok(paused) => is_paused = paused,
+                Err(parting) => return parting,
+            }
+            continue;
+        }
+        tokio::select! {
+            biased;
+            () = conn.wake.notified() => {
+                conn.flush();
+                is_paused = false;
+                site.desk.borrow_mut().pump(talk.opened.key, Instant::now());
+            }
+            () = conn.writable(), if conn.has_out() => {
+                conn.flush();
+                if !conn.has_out() {
+                    site.desk.borrow_mut().pump(talk.opened.key, Instant::now());
+                }
+            }
+            () = site.room.notified(), if !site.may_read() => {}
+            readable = reader.half.readable(), if may_read => {
+                if readable.is_err() {
+                    return Parting::gone();
+                }
+                match reader.read(site, conn, talk).await {
+                    Ok(paused) => is_paused = paused,
+                    Err(parting) => return parting,
+                }
+                // A client that sends without end must let the others have their turn.
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
+
+// === impl Reader ===
+
+impl Reader {
+    /// Reads what there is before the client is let in.
+    ///
+    /// Cancel-safe: the connection ends when this is dropped.
+    async fn read_connect(&mut self, conn: &Conn) -> io::Result<()> {
+        let mut bytes = Vec::with_capacity(2 << 10);
+        if self.half.read_buf(&mut bytes).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        match conn.decrypt(&bytes, &mut self.rest)? {
+            Decrypted::AsIs => self.rest.extend_from_slice(&bytes),
+            Decrypted::Into => {}
+        }
+        Ok(())
+    }
+
+    fn has_packet(&self, packet_bytes_max: usize) -> bool {
+        !self.rest.is_empty() && !matches!(codec::frame(&self.rest, packet_bytes_max), Ok(None))
+    }
+
+    /// Reads once and works it off. Returns whether the client must be paused.
+    async fn read(&mut self, site: &Rc<Site>, conn: &Conn, talk: &mut Talk) -> Result<bool, Parting> {
+        let mut buffer = site.take_buffer();
+        // The socket is readable; if it is not after all, there is another time.
+        let read = match self.half.read_buf(&mut buffer).now_or_never() {
+            None => Ok(true),
+            Some(Ok(0)) | Some(Err(_)) => Err(Parting::gone()),
+            Some(Ok(_)) => Ok(false),
+        };
+        let outcome = match read {
+            Ok(false) => self.receive(site, conn, talk, &mut buffer).await,
+            outcome => outcome.map(|_| false),
+        };
+        site.give_back(buffer);
+        outcome
+    }
+
+    /// Puts what was read behind what was left, and works it off.
+    async fn receive(
+        &mut self,
+        site: &Rc<Site>,
+        conn: &Conn,
+        talk: &mut Talk,
+        buffer: &mut Vec<u8>,
+    ) -> Result<bool, Parting> {
+        let mut plain = Vec::new();
+        let bytes = match conn.decrypt(buffer, &mut plain) {
+            Ok(Decrypted::AsIs) => &*buffer,
+            Ok(Decrypted::Into) => &plain,
+            Err(_) => return Err(Parting::gone()),
+        };
+        if self.rest.is_empty() {
+            let (done, paused) = work(site, conn, talk, bytes).await?;
+            self.rest.extend_from_slice(&bytes[done..]);
+            return Ok(paused);
+        }
+        if self.rest.capacity() == self.rest.len()
+            && let Some(wanted) = codec::wanted(&self.rest)
+        {
+            let wanted = wanted.min(talk.packet_bytes_max).max(bytes.len() + self.rest.len());
+            self.rest.reserve_exact(wanted - self.rest.len());
+        }
+        self.rest.extend_from_slice(bytes);
+        self.work_rest(site, conn, talk).await
+    }
+
+    async fn work_rest(&mut self, site: &Rc<Site>, conn: &Conn, talk: &mut Talk) -> Result<bool, Parting> {
+        let rest = std::mem::take(&mut self.rest);
+        let (done, paused) = work(site, conn, talk, &rest).await?;
+        self.rest = match done {
+            0 => rest,
+            done => rest[done..].to_vec(),
+        };
+        Ok(paused)
+    }
+}
+
+/// Works packets off, waiting for the numbers of new series. Returns how many bytes are done with, and whether the
+/// client must be paused.
+async fn work(site: &Rc<Site>, conn: &Conn, talk: &mut Talk, bytes: &[u8]) -> Result<(usize, bool), Parting> {
+    let read = Read { arrival: site.desk.borrow().arrival(), now: Instant::now() };
+    conn.heard.set(read.now);
+    let (mut at, mut outcome) = talk.work(&mut site.desk.borrow_mut(), conn, bytes, read);
+        while let Outcome::Name(held) = outcome {
+            let (publish, unnamed) = *held;
+            site.name(&unnamed).await.map_err(|_| Parting::told(Reason::ServerUnavailable))?;
+            if conn.ending().is_some() {
+                return Err(Parting::gone());
+            }
+            outcome = match talk.hand_over(&mut site.desk.borrow_mut(), publish, read) {
+                Ok(()) => Outcome::More,
+                Err(outcome) => outcome,
+            };
+            if matches!(outcome, Outcome::More) {
+                // The rest of the buffer is still to be looked at.
+                let (done, next) = talk.work(&mut site.desk.borrow_mut(), conn, &bytes[at..], read);
+                at += done;
+                outcome = next;
+            }
+        }
+        site.desk.borrow_mut().settle_now(talk.opened.key);
+        site.pass_on();
+        match outcome {
+            Outcome::Paused => Ok((at, true)),
+            Outcome::End(parting) => Err(parting),
+            Outcome::More | Outcome::Name(_) => Ok((at, false)),
+        }
+}
+
+/// The client's identifier, or a new one for a client that has none.
+fn client_of(connect: &Connect) -> Result<Arc<str>, Reason> {
+    if connect.properties.auth_method.is_some() {
+        return Err(Reason::BadMethod);
+    }
+    if connect.properties.receive_max == Some(0) || connect.properties.max_packet_size == Some(0) {
+        return Err(Reason::ProtocolError);
+    }
+    if !connect.client.is_empty() {
+        return Ok(Arc::clone(&connect.client));
+    }
+    if connect.version == Version::V3 && !connect.clean {
+        return Err(Reason::ClientIdentifier);
+    }
+    Ok(super::site::fresh_client().into())
+}
+
+fn reason_of(refusal: Refusal) -> Reason {
+    match refusal {
+        Refusal::Proof => Reason::BadLogin,
+        Refusal::Anonymous | Refusal::OtherUser => Reason::NotAuthorized,
+        Refusal::Limited | Refusal::Busy => Reason::ServerBusy,
+    }
+}
+
+/// What is agreed with a client.
+struct Terms {
+    expiry_s: u32,
+    patience: Option<Duration>,
+    /// Version 5, where it is another than the client asked for.
+    keep_alive_s: Option<u16>,
+}
+
+// === impl Terms ===
+
+impl Terms {
+    fn of(connect: &Connect, port: &Port, site: &Site) -> Terms {
+        let expiry_max = u32::try_from(site.clients.session_expiry_max.as_secs()).unwrap_or(u32::MAX);
+        let keep_alive_max = u16::try_from(port.config.keep_alive_max.as_secs()).unwrap_or(u16::MAX);
+        let asked = connect.keep_alive_s;
+        let (expiry_s, keep_alive_s) = match connect.version {
+            Version::V3 => (if connect.clean { 0 } else { expiry_max }, asked),
+            Version::V5 => {
+                let expiry_s = connect.properties.session_expiry_interval.unwrap_or(0).min(expiry_max);
+                let is_longer = asked == 0 || asked > keep_alive_max;
+                (expiry_s, if is_longer && keep_alive_max < u16::MAX { keep_alive_max } else { asked })
+            }
+        };
+        Terms {
+            expiry_s,
+            // Half as long again as was agreed, as the standard has it.
+            patience: (keep_alive_s > 0).then(|| Duration::from_secs(keep_alive_s.into()) * 3 / 2),
+            keep_alive_s: (keep_alive_s != asked).then_some(keep_alive_s),
+        }
+    }
+}
+
+fn refusal(version: Version, reason: Reason) -> Vec<u8> {
+    match version {
+        Version::V3 => vec![0x20, 2, 0, reason.connack_v3()],
+        Version::V5 => vec![0x20, 3, 0, reason as u8, 0],
+    }
+}
+
+fn connack(connect: &Connect, client: &Arc<str>, opened: &Opened, port: &Port, terms: &Terms) -> Vec<u8> {
+    let present = u8::from(opened.session_present);
+    if connect.version == Version::V3 {
+        return vec![0x20, 2, present, 0];
+    }
+    let asked = connect.properties.session_expiry_interval.unwrap_or(0);
+    let properties = v5::ConnackProperties {
+        session_expiry_interval: (asked != terms.expiry_s).then_some(terms.expiry_s),
+        receive_max: Some(port.config.receive_max),
+        max_packet_size: Some(port.config.packet_bytes_max),
+        assigned_client_id: connect.client.is_empty().then(|| Arc::clone(client)),
+        topic_alias_max: Some(ALIASES_MAX),
+        server_keep_alive: terms.keep_alive_s,
+        ..Default::default()
+    };
+    let mut ack = v5::Connack::new(opened.session_present, v5::ConnectReasonCode::Success);
+    ack.properties = properties;
+    v5::Packet::Connack(ack).encode().map(|packet| packet.as_ref().to_vec()).unwrap_or_default()
+}

@@ -1,0 +1,189 @@
+//! One client's session: what it has sent and what it is owed, what it is sent and has not acknowledged.
+//!
+//! ```text
+//!                  CONNECT                     connection lost, DISCONNECT
+//!     (none) ─────────────────▶ Here ─────────────────────────────────────▶ Away ── expiry over ──▶ (ended)
+//!        ▲                       │ ▲                  expiry > 0              │
+//!        └── expiry 0 ───────────┘ └───────────── CONNECT, not clean ◀────────┘
+//! ```
+//! Pure; the desk owns all of them. Sessions with an expiry have a number, are in the database, and recognise messages
+//! that come again ([`crate::ingest::seen`]), across connections and crashes. The others end with their connection.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::codec::Will;
+use super::conn::Conn;
+use super::delivery::Delivery;
+use super::queue::{Entry, Presence, Quality, Queue};
+use super::tree::Options;
+use super::users::Permissions;
+use crate::ingest::seen::Seen;
+use crate::journal::SessionRow;
+use crate::sample::{Nanos, SessionId};
+
+/// The format of what is kept of a session.
+const STATE_VERSION: u8 = 1;
+
+/// A packet on its way to the client once a ticket is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owed {
+    /// 0 when it waits only for those before it.
+    pub ticket: u64,
+    pub pkid: u16,
+    pub answer: Answer,
+}
+
+/// How a PUBLISH is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// PUBACK.
+    Ack,
+    /// PUBREC.
+    Rec,
+    /// PUBACK with "not authorized", MQTT 5.
+    Denied,
+    /// PUBREC with it.
+    DeniedRec,
+}
+
+/// The session.
+pub struct Session {
+    /// [`SessionId::NONE`] if it ends with its connection.
+    pub id: SessionId,
+    pub client: Arc<str>,
+    pub user: Arc<str>,
+    pub expiry_s: u32,
+    pub permissions: Permissions,
+    /// The connection, while there is one.
+    pub conn: Option<Rc<Conn>>,
+    /// When the last one was lost.
+    pub left: Option<Instant>,
+    /// Answers to messages, in the order of receipt.
+    pub owed: VecDeque<Owed>,
+    /// Whether the desk has it among those that wait for durability.
+    pub is_waiting: bool,
+    /// QoS 2 messages between PUBLISH and PUBREL, with their tickets.
+    pub second: HashMap<u16, u64>,
+    /// QoS 1 messages among `owed`.
+    pub first: usize,
+    pub seen: Seen,
+    /// Messages on their way to the client.
+    pub queue: Queue<Rc<Delivery>>,
+    /// As many of them may be in flight.
+    pub window: usize,
+    pub next_pkid: u16,
+    /// What it has subscribed to; the tree has it too, this is what is kept.
+    pub filters: BTreeMap<Box<str>, Options>,
+    /// What is published when the connection is lost.
+    pub will: Option<Will>,
+    /// Counts connections: what an earlier one began is not done to a later one.
+    pub turn: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    filters: Vec<(String, u8, u8, Option<u32>)>,
+}
+
+const NO_LOCAL: u8 = 1;
+const RETAIN_AS_PUBLISHED: u8 = 2;
+
+// === impl Session ===
+
+impl Session {
+    /// Messages of the client that it has not seen through: what the receive maximum bounds.
+    pub fn unacknowledged(&self) -> usize {
+        self.first + self.second.len()
+    }
+
+    /// Whether the client has sent nearly all that it may before it gets an acknowledgement.
+    pub fn is_nearly_full(&self) -> bool {
+        let receive_max = self.conn.as_ref().map_or(usize::MAX, |conn| conn.receive_max);
+        self.unacknowledged() >= receive_max - receive_max / 4
+    }
+
+    /// Whether it outlives its connection.
+    pub fn is_kept(&self) -> bool {
+        self.expiry_s > 0
+    }
+
+    /// What the database keeps.
+    pub fn row(&self, left: Option<Nanos>) -> SessionRow {
+        let filter = |(filter, options): (&Box<str>, &Options)| {
+            let flags = if options.no_local { NO_LOCAL } else { 0 }
+                | if options.retain_as_published { RETAIN_AS_PUBLISHED } else { 0 };
+            (filter.to_string(), options.qos, flags, options.identifier)
+        };
+        let kept = Kept { filters: self.filters.iter().map(filter).collect() };
+        let mut state = vec![STATE_VERSION];
+        state.extend(postcard::to_stdvec(&kept).expect("strings and numbers have an encoding"));
+        SessionRow {
+            id: self.id,
+            user: self.user.to_string(),
+            client: self.client.to_string(),
+            expiry_s: self.expiry_s,
+            left,
+            state,
+        }
+    }
+
+    /// Whether its client is connected.
+    pub fn presence(&self) -> Presence {
+        if self.conn.is_some() { Presence::Here } else { Presence::Away }
+    }
+
+    /// The next message to be sent now, with its packet identifier, 0 at QoS 0. Nothing when `is_clogged`.
+    pub fn next_delivery(&mut self, now: Instant, is_clogged: bool) -> Option<(u16, Entry<Rc<Delivery>>)> {
+        if is_clogged {
+            return None;
+        }
+        match self.queue.next_quality(now)? {
+            Quality::AtMostOnce => Some((0, self.queue.take(now, 0)?)),
+            // What needs no acknowledgement may pass what cannot have one yet.
+            Quality::AtLeastOnce if self.queue.in_flight() >= self.window => {
+                Some((0, self.queue.take_at_most_once(now)?))
+            }
+            Quality::AtLeastOnce => {
+                let pkid = self.take_pkid()?;
+                Some((pkid, self.queue.take(now, pkid)?))
+            }
+        }
+    }
+
+    /// The next free packet identifier for a message to the client.
+    pub fn take_pkid(&mut self) -> Option<u16> {
+        for _ in 0..=self.queue.in_flight() {
+            self.next_pkid = self.next_pkid % u16::MAX + 1;
+            let pkid = self.next_pkid;
+            if !self.queue.flying().any(|(flying, _)| flying == pkid) {
+                return Some(pkid);
+            }
+        }
+        None
+    }
+}
+
+/// The filters of a session that was kept. What cannot be read counts as none: the client subscribes again when it is
+/// told that there is no session.
+pub fn filters_of(state: &[u8]) -> Option<Vec<(String, Options)>> {
+    let (&version, body) = state.split_first()?;
+    if version != STATE_VERSION {
+        return None;
+    }
+    let kept: Kept = postcard::from_bytes(body).ok()?;
+    let filter = |(filter, qos, flags, identifier): (String, u8, u8, Option<u32>)| {
+        let options = Options {
+            qos,
+            no_local: flags & NO_LOCAL != 0,
+            retain_as_published: flags & RETAIN_AS_PUBLISHED != 0,
+            identifier,
+        };
+        (filter, options)
+    };
+    Some(kept.filters.into_iter().map(filter).collect())
+}
