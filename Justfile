@@ -37,6 +37,10 @@ guests: (_deps "demo")
 crash ROUNDS="300": (_deps "demo") guests
     FROND_CRASH_ROUNDS={{ ROUNDS }} cargo test --locked --test it -- crash --nocapture
 
+# Runs Eclipse Paho's interoperability tests (a checkout of paho.mqtt.testing) against the listener of a started gateway
+conformance CHECKOUT HOST="127.0.0.1" PORT="1883" *TESTS:
+    python3 tests/conformance/run.py "{{ CHECKOUT }}/interoperability" {{ HOST }} {{ PORT }} {{ TESTS }}
+
 # What is measured, each beside its peer; prints tables
 bench *NAMES: (_deps "demo") guests
     cargo bench --locked {{ if NAMES == "" { "" } else { "--bench " + replace(NAMES, " ", " --bench ") } }}
