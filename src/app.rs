@@ -287,9 +287,9 @@ fn policy(config: &Config) -> Policy {
         let classes = [Durability::Reading, Durability::Window, Durability::None];
         classes.into_iter().find(|class| ingest::door_id(*class) == door).expect("doors come from classes")
     };
-    let broker = doors(config).into_iter().map(|(door, _)| {
-        (door, DoorSetup { durability: durability(door), window, peers: Peers::Broker })
-    });
+    let broker = doors(config)
+        .into_iter()
+        .map(|(door, _)| (door, DoorSetup { durability: durability(door), window, peers: Peers::Broker }));
     let clients = listener::doors().into_iter().filter(|_| !config.site.listeners.is_empty());
     let clients = clients.map(|(door, durability)| {
         (door, DoorSetup { durability, window: listener::window(&config.site), peers: Peers::Clients })

@@ -10,6 +10,7 @@ pub mod limits;
 pub mod lock;
 pub mod log;
 pub mod notify;
+pub mod ports;
 pub mod process;
 pub mod signals;
 #[expect(unsafe_code, reason = "what a child does before exec can only be said in an unsafe closure")]

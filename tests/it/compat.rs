@@ -12,7 +12,9 @@ use frond::block::{
     decode_readings, encode_envelope, encode_messages, encode_readings,
 };
 use frond::reduce::Reducer;
-use frond::sample::{BootId, DoorId, Message, Nanos, Reading, SECOND, SeriesId, SessionId, StreamId, Timeline, Value};
+use frond::sample::{
+    BootId, DoorId, Message, Nanos, Reading, SECOND, SeriesId, SessionId, StreamId, Timeline, Value,
+};
 
 const START: Nanos = 1_772_323_200 * SECOND;
 

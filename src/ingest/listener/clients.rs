@@ -209,7 +209,8 @@ impl Desk {
     /// A connection has ended. `expiry_s` is what the client has changed its session's expiry to with its farewell.
     pub fn lost(&mut self, opened: Opened, leave: Leave, expiry_s: Option<u32>, now: Instant) {
         let Opened { key, turn, .. } = opened;
-        let Some(session) = self.session(key).filter(|session| session.turn == turn && session.conn.is_some())
+        let Some(session) =
+            self.session(key).filter(|session| session.turn == turn && session.conn.is_some())
         else {
             return;
         };
@@ -306,7 +307,13 @@ impl Desk {
         self.own.push_front(publish);
     }
 
-    pub fn subscribe(&mut self, key: Key, subscribe: Subscribe, version: Version, now: Instant) -> Result<(), Reason> {
+    pub fn subscribe(
+        &mut self,
+        key: Key,
+        subscribe: Subscribe,
+        version: Version,
+        now: Instant,
+    ) -> Result<(), Reason> {
         let (mut codes, mut retained) = (Vec::new(), Vec::new());
         let mut has_changed = false;
         for (filter, asked) in &subscribe.filters {
@@ -356,7 +363,10 @@ impl Desk {
     fn collect_retained(&self, filter: &str, options: Options, now: Instant, into: &mut Vec<(Delivery, u8)>) {
         let wall = self.clock.trusted_now();
         for (topic, kept) in self.retained.matching(filter, wall) {
-            let left = kept.expires.zip(wall).map(|(at, wall)| Duration::from_secs(((at - wall).max(0) / SECOND) as u64));
+            let left = kept
+                .expires
+                .zip(wall)
+                .map(|(at, wall)| Duration::from_secs(((at - wall).max(0) / SECOND) as u64));
             let message = Message {
                 topic: topic.into(),
                 payload: kept.payload.clone(),
@@ -451,7 +461,9 @@ fn suback(version: Version, pkid: u16, codes: &[u8]) -> Vec<u8> {
     let encoded = match version {
         Version::V3 => {
             let code = |code: &u8| match QoS::from_u8(*code) {
-                Ok(qos) => v3::SubscribeReturnCode::from_u8(qos as u8).unwrap_or(v3::SubscribeReturnCode::Failure),
+                Ok(qos) => {
+                    v3::SubscribeReturnCode::from_u8(qos as u8).unwrap_or(v3::SubscribeReturnCode::Failure)
+                }
                 Err(_) => v3::SubscribeReturnCode::Failure,
             };
             v3::Packet::Suback(v3::Suback::new(pid(pkid), codes.iter().map(code).collect())).encode()
@@ -471,7 +483,8 @@ fn unsuback(version: Version, pkid: u16, codes: &[u8]) -> Vec<u8> {
         Version::V3 => v3::Packet::Unsuback(pid(pkid)).encode(),
         Version::V5 => {
             let code = |code: &u8| {
-                v5::UnsubscribeReasonCode::from_u8(*code).unwrap_or(v5::UnsubscribeReasonCode::UnspecifiedError)
+                v5::UnsubscribeReasonCode::from_u8(*code)
+                    .unwrap_or(v5::UnsubscribeReasonCode::UnspecifiedError)
             };
             v5::Packet::Unsuback(v5::Unsuback::new(pid(pkid), codes.iter().map(code).collect())).encode()
         }

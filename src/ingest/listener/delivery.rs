@@ -89,9 +89,9 @@ impl Delivery {
                 // The library writes one number; that of the first subscription that matched.
                 properties.subscription_id =
                     self.identifiers.first().and_then(|id| v5::VarByteInt::try_from(*id).ok());
-                properties.message_expiry_interval = message.expires.map(|at| {
-                    u32::try_from(at.saturating_duration_since(now).as_secs()).unwrap_or(u32::MAX)
-                });
+                properties.message_expiry_interval = message
+                    .expires
+                    .map(|at| u32::try_from(at.saturating_duration_since(now).as_secs()).unwrap_or(u32::MAX));
                 let publish =
                     v5::Publish { dup, retain: self.retain, qos_pid, topic_name, payload, properties };
                 v5::Packet::Publish(publish).encode()

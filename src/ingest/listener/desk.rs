@@ -24,8 +24,8 @@ use super::codec::Publish;
 use super::conn::End;
 use super::delivery::{Delivery, Message};
 use super::reason::Reason;
-use super::session::{Answer, Owed, Session};
 use super::retained::{self, Kept, Retained};
+use super::session::{Answer, Owed, Session};
 use super::tree::{self, Hit, Tree};
 use crate::config::Clients;
 use crate::ingest::account::{Counters, add};
@@ -184,7 +184,10 @@ impl Desk {
                 total: tools.bounds.subscriptions_max.saturating_mul(tools.bounds.sessions_max),
             }),
             retained: Retained::new(
-                retained::Bounds { topics: tools.bounds.retained_max, bytes: tools.bounds.retained_bytes_max },
+                retained::Bounds {
+                    topics: tools.bounds.retained_max,
+                    bytes: tools.bounds.retained_bytes_max,
+                },
                 tools.retained,
             ),
             wills: Vec::new(),
@@ -344,7 +347,8 @@ impl Desk {
     fn deny(&mut self, key: Key, publish: &Publish) -> Result<(), Halt> {
         add(&self.counters.denied, 1);
         let session = self.sessions[key].as_ref();
-        let is_v5 = session.and_then(|s| s.conn.as_ref()).is_some_and(|c| c.version == super::codec::Version::V5);
+        let is_v5 =
+            session.and_then(|s| s.conn.as_ref()).is_some_and(|c| c.version == super::codec::Version::V5);
         let answer = match publish.qos {
             // A message that nobody promised to keep.
             0 => return Ok(()),
@@ -558,7 +562,9 @@ impl Desk {
         let Some(session) = self.sessions[key].as_mut() else { return };
         let Some(conn) = session.conn.clone() else { return };
         self.out.clear();
-        while let Some((pkid, entry)) = session.next_delivery(now, self.out.len() >= super::conn::OUT_FULL || conn.is_clogged()) {
+        while let Some((pkid, entry)) =
+            session.next_delivery(now, self.out.len() >= super::conn::OUT_FULL || conn.is_clogged())
+        {
             let before = self.out.len();
             entry.message.encode(conn.version, pkid, false, now, &mut self.out);
             if self.out.len() - before > conn.packet_max {

@@ -333,7 +333,8 @@ async fn pass_on(site: Rc<Site>) {
         site.wants_way.notified().await;
         loop {
             let (room, permits, inbound) = site.desk.borrow().way();
-            let (Ok(room), Ok(place)) = (room.acquire_many_owned(permits).await, inbound.reserve().await) else {
+            let (Ok(room), Ok(place)) = (room.acquire_many_owned(permits).await, inbound.reserve().await)
+            else {
                 return std::future::pending().await;
             };
             drop((room, place));

@@ -118,7 +118,8 @@ impl Session {
     pub fn is_nearly_full(&self) -> bool {
         let receive_max = self.conn.as_ref().map_or(usize::MAX, |conn| conn.receive_max);
         let waiting = self.unacknowledged();
-        waiting >= receive_max - receive_max / 4 || self.habit.learnt().is_some_and(|learnt| waiting >= learnt)
+        waiting >= receive_max - receive_max / 4
+            || self.habit.learnt().is_some_and(|learnt| waiting >= learnt)
     }
 
     /// A message has come that waits for a commit. Clients have windows of their own that no protocol tells: 20 messages
@@ -141,7 +142,8 @@ impl Session {
             let length = length.min(LENGTH_MAX);
             self.habit.interval_over(Interval { messages, silence: now.duration_since(self.newest), length });
         }
-        let length = self.settled.map_or(LENGTH_MAX, |(settled, _)| now.duration_since(settled).min(LENGTH_MAX));
+        let length =
+            self.settled.map_or(LENGTH_MAX, |(settled, _)| now.duration_since(settled).min(LENGTH_MAX));
         self.settled = Some((now, length));
     }
 

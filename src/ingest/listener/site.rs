@@ -131,7 +131,13 @@ pub struct Place<'a> {
 // === impl Site ===
 
 impl Site {
-    pub fn new(desk: Desk, entrance: EntranceHandle, store: Handle, clients: Clients, counters: Arc<Account>) -> Site {
+    pub fn new(
+        desk: Desk,
+        entrance: EntranceHandle,
+        store: Handle,
+        clients: Clients,
+        counters: Arc<Account>,
+    ) -> Site {
         Site {
             desk: RefCell::new(desk),
             entrance,
