@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::cli::render::bytes;
+use crate::ingest::listener::entrance::EntranceHandle;
+use crate::ingest::listener::{Account, ListenerStats};
 use crate::ingest::{DOWN_ADVICE, DoorState, DoorView, Reason, session_suffix};
 use crate::lattice::LinkState;
 use crate::platform::clock::{self, WallClock};
@@ -31,6 +34,8 @@ pub struct Sources {
     pub clock: WallClock,
     /// The doors.
     pub doors: Vec<DoorView>,
+    /// The listener's clients, if there is a listener.
+    pub listener: Option<(Arc<Account>, EntranceHandle)>,
     /// The store.
     pub store: watch::Receiver<StoreStats>,
     /// The pipeline.
@@ -62,6 +67,9 @@ pub struct Status {
     pub complaints: Vec<String>,
     /// The doors.
     pub doors: Vec<DoorStatus>,
+    /// The listener's clients.
+    #[serde(default)]
+    pub listener: Option<ListenerStats>,
     /// The store.
     pub store: StoreStats,
     /// The pipeline.
@@ -163,6 +171,7 @@ impl Sources {
             memory_bytes: process::pss_bytes().unwrap_or(0),
             complaints,
             doors,
+            listener: self.listener.as_ref().map(|(account, entrance)| account.stats(entrance.logins())),
             store,
             pipeline,
             link,
@@ -328,7 +337,7 @@ impl fmt::Display for UplinkStatus {
 impl DoorStatus {
     /// Whether messages come in by it.
     pub fn is_open(&self) -> bool {
-        self.state == "connected"
+        self.state == "connected" || self.state == "open"
     }
 }
 
@@ -419,6 +428,13 @@ impl fmt::Display for Status {
                     "", stream.messages, stream.readings
                 )?;
             }
+        }
+        if let Some(clients) = &self.listener {
+            writeln!(
+                f,
+                "{:<10} {} connected, {} not let in, {} failed logins",
+                "clients", clients.connected, clients.refused, clients.logins.failed
+            )?;
         }
         writeln!(
             f,

@@ -105,6 +105,10 @@ impl Desk {
             next_pkid: 0,
             filters: Default::default(),
             will: None,
+            habit: Default::default(),
+            newest: Instant::now(),
+            settled: None,
+            hurried: false,
             turn: 0,
         }
     }

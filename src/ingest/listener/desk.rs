@@ -382,8 +382,11 @@ impl Desk {
         }
         session.owed.push_back(owed);
         // Who has sent nearly all he may should not wait for the interval.
-        if class(owed.ticket) == 0 && session.is_nearly_full() {
-            self.pending.within = Some(URGENT);
+        if owed.ticket > 0 && class(owed.ticket) == 0 {
+            session.note_message();
+            if session.hurried {
+                self.pending.within = Some(URGENT);
+            }
         }
         if !session.is_waiting {
             session.is_waiting = true;
@@ -455,13 +458,14 @@ impl Desk {
 
     /// Everything that has become durable is acknowledged, and goes to subscribers.
     pub fn settle(&mut self) {
+        let now = Instant::now();
         let durable = self.durable.each_mut().map(|durable| *durable.borrow_and_update());
         let is_durable = |ticket: u64| durable[class(ticket)] >= ticket;
         for key in std::mem::take(&mut self.waiting) {
             if let Some(session) = self.sessions[key].as_mut() {
                 session.is_waiting = false;
             }
-            self.settle_session(key, is_durable);
+            self.settle_session(key, now, is_durable);
         }
         while self.answers.front().is_some_and(|reply| is_durable(reply.ticket)) {
             let Some(reply) = self.answers.pop_front() else { break };
@@ -481,7 +485,7 @@ impl Desk {
     pub fn settle_now(&mut self, key: Key) {
         let durable = self.durable.each_ref().map(|durable| *durable.borrow());
         if self.sessions[key].as_ref().is_some_and(|session| !session.owed.is_empty()) {
-            self.settle_session(key, |ticket: u64| durable[class(ticket)] >= ticket);
+            self.settle_session(key, Instant::now(), |ticket: u64| durable[class(ticket)] >= ticket);
         }
         self.pump_dirty();
     }
@@ -500,12 +504,13 @@ impl Desk {
         self.waiting.is_empty() && self.is_idle()
     }
 
-    fn settle_session(&mut self, key: Key, is_durable: impl Fn(u64) -> bool) {
+    fn settle_session(&mut self, key: Key, now: Instant, is_durable: impl Fn(u64) -> bool) {
         let Some(session) = self.sessions[key].as_mut() else { return };
         self.out.clear();
-        let mut acknowledged = 0;
+        let (mut acknowledged, mut committed) = (0, 0);
         while session.owed.front().is_some_and(|owed| is_durable(owed.ticket)) {
             let Some(owed) = session.owed.pop_front() else { break };
+            committed += usize::from(owed.ticket > 0);
             let pkid = owed.pkid.to_be_bytes();
             match owed.answer {
                 Answer::Ack => {
@@ -524,6 +529,9 @@ impl Desk {
             acknowledged += 1;
         }
         let waits = !session.owed.is_empty();
+        if committed > 0 {
+            session.note_settled(committed, !waits, now);
+        }
         if waits && !session.is_waiting {
             self.waiting.push(key);
         }

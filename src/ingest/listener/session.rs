@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -24,7 +25,11 @@ use super::tree::Options;
 use super::users::Permissions;
 use crate::ingest::seen::Seen;
 use crate::journal::SessionRow;
+use crate::journal::peer::{Interval, PeerWindow};
 use crate::sample::{Nanos, SessionId};
+
+/// Longest time between two acknowledgements that tells something about a client's window: beyond, it had nothing to say.
+const LENGTH_MAX: Duration = Duration::from_secs(10);
 
 /// The format of what is kept of a session.
 const STATE_VERSION: u8 = 1;
@@ -81,6 +86,14 @@ pub struct Session {
     pub filters: BTreeMap<Box<str>, Options>,
     /// What is published when the connection is lost.
     pub will: Option<Will>,
+    /// How many messages it sends before it waits, as far as that is known.
+    pub habit: PeerWindow,
+    /// When its last message came.
+    pub newest: Instant,
+    /// When it was last acknowledged something, and how long after the time before.
+    pub settled: Option<(Instant, Duration)>,
+    /// A commit was asked for on its account.
+    pub hurried: bool,
     /// Counts connections: what an earlier one began is not done to a later one.
     pub turn: u64,
 }
@@ -101,10 +114,37 @@ impl Session {
         self.first + self.second.len()
     }
 
-    /// Whether the client has sent nearly all that it may before it gets an acknowledgement.
+    /// Whether the client has sent nearly all that it may, or all that it ever does, before it gets an acknowledgement.
     pub fn is_nearly_full(&self) -> bool {
         let receive_max = self.conn.as_ref().map_or(usize::MAX, |conn| conn.receive_max);
-        self.unacknowledged() >= receive_max - receive_max / 4
+        let waiting = self.unacknowledged();
+        waiting >= receive_max - receive_max / 4
+            || self.habit.learnt().is_some_and(|learnt| waiting >= learnt)
+    }
+
+    /// A message has come that waits for a commit. Clients have windows of their own that no protocol tells: 20 messages
+    /// are common, and would then be all that it sends in an interval.
+    pub fn note_message(&mut self) {
+        let heard = self.conn.as_ref().map_or_else(Instant::now, |conn| conn.heard.get());
+        if let Some((settled, length)) = self.settled {
+            self.habit.message(heard.duration_since(settled), length);
+        }
+        self.newest = heard;
+        self.hurried = self.is_nearly_full();
+    }
+
+    /// Messages were acknowledged, and whether those were all.
+    pub fn note_settled(&mut self, messages: usize, were_all: bool, now: Instant) {
+        if std::mem::take(&mut self.hurried) {
+            self.habit.committed_full();
+        } else if were_all {
+            let length = self.settled.map_or(Duration::ZERO, |(settled, _)| now.duration_since(settled));
+            let length = length.min(LENGTH_MAX);
+            self.habit.interval_over(Interval { messages, silence: now.duration_since(self.newest), length });
+        }
+        let length =
+            self.settled.map_or(LENGTH_MAX, |(settled, _)| now.duration_since(settled).min(LENGTH_MAX));
+        self.settled = Some((now, length));
     }
 
     /// Whether it outlives its connection.

@@ -304,10 +304,9 @@ fn filled(rule: &str, user: Option<&str>, client: &str) -> Option<Box<str>> {
     let mut text = rule.to_owned();
     for (placeholder, value) in [("{user}", user.unwrap_or_default()), ("{client}", client)] {
         if rule.contains(placeholder) {
-            let tame = !value.is_empty()
-                && !value.contains(['/', '+', '#', '\0', '{', '}'])
-                && !(rule.starts_with(placeholder) && value.starts_with('$'));
-            text = tame.then(|| text.replace(placeholder, value))?;
+            let wild = value.is_empty() || value.contains(['/', '+', '#', '\0', '{', '}']);
+            let reserved = rule.starts_with(placeholder) && value.starts_with('$');
+            text = (!wild && !reserved).then(|| text.replace(placeholder, value))?;
         }
     }
     topic::validate_filter(&text).is_ok().then(|| text.into())
