@@ -12,6 +12,7 @@ pub mod render;
 pub mod rows;
 mod run;
 pub mod server;
+mod slot;
 mod status;
 pub mod tail;
 
@@ -55,6 +56,11 @@ enum Command {
     Recall(recall::RecallArgs),
     /// Print the configuration of the leaf node beside the gateway
     LeafConf(leaf_conf::LeafConfArgs),
+    /// The two slots the system lives in
+    #[command(subcommand)]
+    Slot(slot::SlotCommand),
+    /// Forget everything this gateway was told and has gathered
+    Reset(slot::ResetArgs),
     /// Compile a component; the gateway calls this in a child process
     #[command(hide = true)]
     Compile { input: PathBuf, output: PathBuf },
@@ -81,6 +87,7 @@ pub fn main() -> Exit {
             let compiled = crate::runtime::compile::child(&input, &output);
             finish(compiled.map(|()| Exit::Ok).map_err(anyhow::Error::from))
         }
+        Command::Reset(args) => finish(slot::reset(&args)),
         command => {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -106,6 +113,7 @@ async fn answer(command: Command, stop: CancellationToken) -> anyhow::Result<Exi
     match command {
         Command::Status(args) => status::run(args).await,
         Command::Buffer(command) => buffer::run(command).await,
+        Command::Slot(command) => slot::run(command).await,
         Command::Demo(args) => demo::run(args, stop).await,
         Command::Hub(args) => {
             let summary = hub::run(args.clone(), stop).await?;
@@ -123,7 +131,11 @@ async fn answer(command: Command, stop: CancellationToken) -> anyhow::Result<Exi
             );
             Ok(Exit::Ok)
         }
-        Command::Run(_) | Command::Check(_) | Command::LeafConf(_) | Command::Compile { .. } => {
+        Command::Run(_)
+        | Command::Check(_)
+        | Command::LeafConf(_)
+        | Command::Reset(_)
+        | Command::Compile { .. } => {
             unreachable!("handled before the runtime was made")
         }
     }

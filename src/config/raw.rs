@@ -28,6 +28,7 @@ pub(super) struct Document {
     pub journal: Journal,
     pub outbox: Outbox,
     pub uplink: Uplink,
+    pub slot: Slot,
     #[serde(default)]
     pub component: Vec<Component>,
     #[serde(default)]
@@ -152,6 +153,12 @@ pub(super) struct Uplink {
     pub inflight_bytes_max: Bytes,
     pub backlog_share_percent: i64,
     pub recall_bytes_per_second: Bytes,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct Slot {
+    pub confirm_after: Span,
 }
 
 #[derive(Debug, Deserialize)]
