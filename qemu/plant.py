@@ -30,6 +30,7 @@ confirm_after = "{confirm_after}"
 [[component]]
 name = "limits"
 path = "/usr/share/frond/components/limits.wasm"
+config = {{ high = "*/rpm: 2000" }}
 
 [[stream]]
 name = "press"
