@@ -53,7 +53,7 @@ def a_reading_at_mqtt_arrives_reduced_at_the_hub(stage):
         # 200 readings over 20 s are four windows of 5 s; the last closes only when time goes on.
         windows = eventually(
             "three windows arrive",
-            lambda: [row for row in hub.query("SELECT count, min, max, sum FROM window JOIN series ON series.id = window.series WHERE stream = 'press' ORDER BY start") if row] or None,
+            lambda: [row for row in hub.query("SELECT count, min, max, sum FROM window JOIN series ON series.id = window.series WHERE name = 'plant/1/press/rpm' ORDER BY start") if row] or None,
             180,
         )
         expected = [[1400 + n % 50 for n in range(at, at + 50)] for at in (0, 50, 100)]

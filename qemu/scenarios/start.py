@@ -65,7 +65,7 @@ def a_provisioned_card_is_a_site_gateway_and_confirms_its_slot(stage):
     if kept != "0":
         raise Broken("a key is kept in the clear")
     reading = sensor.connect(machine.mqtt_port, stage.ca, username="machine", password=PASSWORD)
-    reading.publish("plant/1/press", ['{"ts": 1764000000000, "rpm": 1480}'])
+    reading.publish("plant/9/press", ['{"ts": 1763990000000, "rpm": 1480}'])
     try:
         sensor.Sensor(machine.mqtt_port, stage.ca, name="stranger")
         raise Broken("MQTT lets in somebody without a password")
