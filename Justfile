@@ -49,8 +49,21 @@ bench *NAMES: (_deps "test") guests
 fuzz TARGET SECONDS="60":
     cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run {{ TARGET }} -- -max_total_time={{ SECONDS }}
 
+# The image for a card and the update bundle, into the target folder's `image`
+image *ARGS: (_deps "image")
+    image/build {{ ARGS }}
+
+# Boots the image with a console and says what to type next; `--help` says what else
+qemu *ARGS: (_deps "image")
+    qemu/boot {{ ARGS }}
+
+# Boots the image through every scenario, headless; names run only those
+test-image *NAMES: (_deps "image")
+    image/build --quick --follow
+    qemu/run {{ NAMES }}
+
 # What CI runs
-ci: check test
+ci: check test test-image
 
 _deps WANT:
     @.ci/deps {{ WANT }}

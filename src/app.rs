@@ -33,6 +33,7 @@ use crate::platform::notify;
 use crate::platform::signals::{Signals, SignalsError};
 use crate::runtime::{Pipeline, pipeline};
 use crate::sample::{DoorId, Durability, StreamId};
+use crate::slot::Confirmation;
 use crate::store::{
     self, DoorSetup, DoorStart, Handle, Inbound, Peers, Policy, Start, Store, StoreError, StreamPolicy,
 };
@@ -102,6 +103,8 @@ pub async fn run(config: Config) -> Result<(), AppError> {
     let signals = Signals::listen(asked.clone())?;
     tasks.essential("signals", Stage::Support, |stop| signals.run(stop));
     start_all(&mut tasks, &config, store, start)?;
+    let confirmation = Confirmation::new(tasks.vitals(), data_dir.clone(), config.slot.confirm_after);
+    tasks.essential("confirmation", Stage::Support, |stop| confirmation.run(stop));
     let watchdog = tasks.watchdog();
     tasks.essential("watchdog", Stage::Support, |stop| watchdog.run(stop));
     notify::ready();

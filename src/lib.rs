@@ -13,6 +13,7 @@ pub mod platform;
 pub mod reduce;
 pub mod runtime;
 pub mod sample;
+pub mod slot;
 pub mod store;
 pub mod supervise;
 pub mod uplink;

@@ -13,6 +13,7 @@ pub mod render;
 pub mod rows;
 mod run;
 pub mod server;
+mod slot;
 mod status;
 pub mod tail;
 
@@ -58,6 +59,11 @@ enum Command {
     LeafConf(leaf_conf::LeafConfArgs),
     /// Read a password and print its hash, for the password_hash_file of a [[user]]
     Password(password::PasswordArgs),
+    /// The two slots the system lives in
+    #[command(subcommand)]
+    Slot(slot::SlotCommand),
+    /// Forget everything this gateway was told and has gathered
+    Reset(slot::ResetArgs),
     /// Compile a component; the gateway calls this in a child process
     #[command(hide = true)]
     Compile { input: PathBuf, output: PathBuf },
@@ -85,6 +91,7 @@ pub fn main() -> Exit {
             let compiled = crate::runtime::compile::child(&input, &output);
             finish(compiled.map(|()| Exit::Ok).map_err(anyhow::Error::from))
         }
+        Command::Reset(args) => finish(slot::reset(&args)),
         command => {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -110,6 +117,7 @@ async fn answer(command: Command, stop: CancellationToken) -> anyhow::Result<Exi
     match command {
         Command::Status(args) => status::run(args).await,
         Command::Buffer(command) => buffer::run(command).await,
+        Command::Slot(command) => slot::run(command).await,
         Command::Demo(args) => demo::run(args, stop).await,
         Command::Hub(args) => {
             let summary = hub::run(args.clone(), stop).await?;
@@ -131,6 +139,7 @@ async fn answer(command: Command, stop: CancellationToken) -> anyhow::Result<Exi
         | Command::Check(_)
         | Command::LeafConf(_)
         | Command::Password(_)
+        | Command::Reset(_)
         | Command::Compile { .. } => {
             unreachable!("handled before the runtime was made")
         }

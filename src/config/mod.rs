@@ -53,6 +53,8 @@ pub struct Config {
     pub outbox: Outbox,
     /// How the buffer is drained.
     pub uplink: Uplink,
+    /// Updates on a machine with slots.
+    pub slot: Slot,
     /// Components, by name.
     pub components: Vec<Component>,
     /// Streams, in the order of the file: the first whose topics match takes a message.
@@ -203,6 +205,13 @@ pub struct Outbox {
     pub bytes_max: u64,
     /// Outputs older than this are dropped and counted; `None` keeps them until the byte cap. Default `None`.
     pub age_max: Option<Duration>,
+}
+
+/// Updates on a machine with slots.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Slot {
+    /// How long every critical task must have been healthy before a trial is confirmed, 1 s to 1 h. Default 5 minutes.
+    pub confirm_after: Duration,
 }
 
 /// How the buffer is drained.

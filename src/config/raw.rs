@@ -32,6 +32,7 @@ pub(super) struct Document {
     pub listener: Option<Vec<Listener>>,
     #[serde(default)]
     pub user: Vec<User>,
+    pub slot: Slot,
     #[serde(default)]
     pub component: Vec<Component>,
     #[serde(default)]
@@ -220,6 +221,12 @@ pub(super) struct Uplink {
     pub inflight_bytes_max: Bytes,
     pub backlog_share_percent: i64,
     pub recall_bytes_per_second: Bytes,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct Slot {
+    pub confirm_after: Span,
 }
 
 #[derive(Debug, Deserialize)]

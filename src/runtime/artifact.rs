@@ -92,6 +92,15 @@ pub(super) fn digest(path: &Path) -> Result<String, ArtifactError> {
     Ok(hex(&hasher.finalize()))
 }
 
+/// Puts compiled code into a folder under the names the cache would give it, with its check sum.
+#[cfg(feature = "compile")]
+pub(super) fn shelve(dir: &Path, engine: &Engine, wasm: &[u8], code: &[u8]) -> io::Result<()> {
+    let cache = Cache { dir: dir.to_owned() };
+    let entry = cache.entry(engine, &hex(&Sha256::digest(wasm)));
+    fs::write(&entry.path, code)?;
+    fs::write(&entry.seal, format!("{}\n", hex(&Sha256::digest(code))))
+}
+
 // === impl Cache ===
 
 impl Cache {

@@ -145,21 +145,29 @@ fn end(child: &mut Child) {
 
 /// The child: compiles `input` to `output` under its limits. The binary calls this for its hidden subcommand `compile`,
 /// before it starts any thread, and prints the error with its causes on standard error.
+///
+/// When `output` is a folder, code and check sum are put there under the names the cache would give them: an image brings
+/// its components so.
 pub fn child(input: &Path, output: &Path) -> Result<(), ChildError> {
     limits::confine(ADDRESS_SPACE_BYTES, TIME_MAX).map_err(ChildError::Limits)?;
     let read = |source| ChildError::Read { path: input.to_owned(), source };
     let wasm = std::fs::read(input).map_err(read)?;
-    let code = precompile(&wasm)?;
-    std::fs::write(output, code).map_err(|source| ChildError::Write { path: output.to_owned(), source })
+    precompile(&wasm, output)
 }
 
 #[cfg(feature = "compile")]
-fn precompile(wasm: &[u8]) -> Result<Vec<u8>, ChildError> {
+fn precompile(wasm: &[u8], output: &Path) -> Result<(), ChildError> {
     let engine = crate::runtime::host::engine().map_err(ChildError::Engine)?;
-    engine.precompile_component(wasm).map_err(|error| ChildError::Component(error.into()))
+    let code = engine.precompile_component(wasm).map_err(|error| ChildError::Component(error.into()))?;
+    let written = if output.is_dir() {
+        crate::runtime::artifact::shelve(output, &engine, wasm, &code)
+    } else {
+        std::fs::write(output, code)
+    };
+    written.map_err(|source| ChildError::Write { path: output.to_owned(), source })
 }
 
 #[cfg(not(feature = "compile"))]
-fn precompile(_wasm: &[u8]) -> Result<Vec<u8>, ChildError> {
+fn precompile(_wasm: &[u8], _output: &Path) -> Result<(), ChildError> {
     Err(ChildError::NoCompiler)
 }

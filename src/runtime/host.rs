@@ -95,6 +95,10 @@ pub(super) fn engine() -> Result<Engine, Cause> {
         .epoch_interruption(true)
         .concurrency_support(false)
         .generate_address_map(false);
+    // One compilation serves all boards: without a target the code would be for the processor at hand, and what an image
+    // brings along would be for the build machine's. Components are loops over columns; what newer cores add is atomics.
+    #[cfg(all(feature = "compile", target_arch = "aarch64", target_env = "gnu"))]
+    config.target("aarch64-unknown-linux-gnu")?;
     Ok(Engine::new(&config)?)
 }
 

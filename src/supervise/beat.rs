@@ -34,6 +34,13 @@ pub struct Overdue {
     pub silent: Duration,
 }
 
+/// What the watchdog sees, for others to judge by.
+#[derive(Debug, Clone)]
+pub struct Vitals {
+    pulses: Vec<Arc<Pulse>>,
+    started: Instant,
+}
+
 /// Feeds the service manager's watchdog while no task is overdue.
 pub struct Watchdog {
     pulses: Vec<Arc<Pulse>>,
@@ -79,6 +86,19 @@ impl Beat {
     /// The task is alive.
     pub fn touch(&self) {
         self.pulse.touched.store(since(self.started), Ordering::Relaxed);
+    }
+}
+
+// === impl Vitals ===
+
+impl Vitals {
+    pub(super) fn new(pulses: Vec<Arc<Pulse>>, started: Instant) -> Self {
+        Self { pulses, started }
+    }
+
+    /// Critical tasks that are overdue at this moment.
+    pub fn overdue(&self) -> Vec<Overdue> {
+        overdue(&self.pulses, self.started)
     }
 }
 

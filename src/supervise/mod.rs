@@ -36,7 +36,7 @@ use tracing::{Instrument as _, Span, error, info, info_span, warn};
 
 use crate::platform::log::chain;
 pub use backoff::Backoff;
-pub use beat::{Beat, Overdue, Watchdog};
+pub use beat::{Beat, Overdue, Vitals, Watchdog};
 
 /// Tasks and threads of one process. A gateway has about twenty; what comes and goes (one request, one connection) lives
 /// inside a task of its own.
@@ -257,6 +257,11 @@ impl Tasks {
     /// The task that feeds the service manager's watchdog, over all beats given out so far.
     pub fn watchdog(&self) -> Watchdog {
         Watchdog::new(self.pulses.clone(), self.started, self.stages[0].clone())
+    }
+
+    /// A look at all beats given out so far, for whoever judges the gateway's health.
+    pub fn vitals(&self) -> Vitals {
+        Vitals::new(self.pulses.clone(), self.started)
     }
 
     /// How often tasks were started again, over all tasks.

@@ -8,7 +8,7 @@ use async_nats::jetstream::stream::{Config as StreamConfig, DiscardPolicy, Stora
 use async_nats::jetstream::{self, Context};
 use frond::config::{
     Clock, Config, Direct, Gateway as GatewayConfig, Journal, Lattice, LatticeMode, Leaf, LogLevel, Outbox,
-    Trust, Uplink as UplinkConfig,
+    Slot, Trust, Uplink as UplinkConfig,
 };
 use frond::lattice::{Link, LinkHandle, LinkState};
 use frond::sample::Lane;
@@ -63,6 +63,7 @@ pub fn config(mode: LatticeMode) -> Config {
             backlog_share_percent: 25,
             recall_bytes_per_second: 256 << 10,
         },
+        slot: Slot { confirm_after: Duration::from_secs(300) },
         components: Vec::new(),
         streams: Vec::new(),
     }

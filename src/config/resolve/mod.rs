@@ -146,6 +146,7 @@ impl Judge<'_> {
             journal: self.journal(&document.journal),
             outbox: self.outbox(&document.outbox),
             uplink: self.uplink(&document.uplink),
+            slot: self.slot(&document.slot),
             components,
             streams,
         };

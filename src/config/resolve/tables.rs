@@ -11,7 +11,7 @@ use crate::config::raw;
 use crate::config::tree::KeyPath;
 use crate::config::units::show_duration;
 use crate::config::wear;
-use crate::config::{Clock, Config, Gateway, Journal, LogLevel, Outbox, Trust, Uplink};
+use crate::config::{Clock, Config, Gateway, Journal, LogLevel, Outbox, Slot, Trust, Uplink};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -115,6 +115,11 @@ impl Judge<'_> {
         let key = |key: &str| KeyPath::of("outbox").key(key);
         let age_max = raw.age_max.map(|age| self.duration(&key("age_max"), age, MINUTE, AGE_MAX));
         Outbox { bytes_max: self.bytes(&key("bytes_max"), raw.bytes_max.0, MIB, FLASH_BYTES_MAX), age_max }
+    }
+
+    pub(super) fn slot(&mut self, raw: &raw::Slot) -> Slot {
+        let key = KeyPath::of("slot").key("confirm_after");
+        Slot { confirm_after: self.duration(&key, raw.confirm_after, SECOND, HOUR) }
     }
 
     pub(super) fn uplink(&mut self, raw: &raw::Uplink) -> Uplink {

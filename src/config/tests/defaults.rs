@@ -10,7 +10,7 @@ use super::super::tree::{KeyPath, Layer, Node, Tree, Value};
 use super::{parse, valid};
 use crate::config::{
     Broker, Caps, Clients, Clock, DEFAULT, Decode, Fields, FullPolicy, Gateway, Journal, LatticeMode, Leaf,
-    LogLevel, Outbox, Reduce, Site, Stream, TimeSource, TopicRules, Trust, Uplink,
+    LogLevel, Outbox, Reduce, Site, Slot, Stream, TimeSource, TopicRules, Trust, Uplink,
 };
 use crate::sample::{Durability, Lane};
 
@@ -84,6 +84,7 @@ fn the_default_is_what_its_documentation_says() {
             recall_bytes_per_second: 256 << 10,
         }
     );
+    assert_eq!(config.slot, Slot { confirm_after: seconds(300) });
     assert_eq!((config.components.len(), config.streams.len()), (0, 0));
     assert_eq!(
         config.site,

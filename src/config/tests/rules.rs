@@ -215,6 +215,7 @@ fn numbers_stay_within_their_documented_bounds() {
         ("uplink.ack_timeout", "\"1s\"", "\"10m\"", "\"999ms\"", "\"11m\"", "1s to 10m"),
         ("uplink.inflight_bytes_max", "\"64KiB\"", "\"256MiB\"", "65535", "\"257MiB\"", "64KiB to 256MiB"),
         ("uplink.backlog_share_percent", "5", "95", "4", "96", "5 to 95"),
+        ("slot.confirm_after", "\"1s\"", "\"1h\"", "\"0s\"", "\"61m\"", "1s to 1h"),
         ("uplink.recall_bytes_per_second", "\"1KiB\"", "\"1GiB\"", "1", "\"2GiB\"", "1KiB to 1GiB"),
     ];
     for (key, least, most, below, above, range) in cases {

@@ -1,0 +1,114 @@
+"""Readings from a sensor to the hub, over the network a gateway has."""
+
+import json
+import socket
+import time
+
+import sensor
+from machine import Broken, eventually
+from plant import PASSWORD
+
+# Readings carry their own times, a tenth of a second apart, from a minute the guest's clock has long passed.
+FIRST_MS = 1_764_000_000_000
+
+
+def payloads(first, count):
+    return [json.dumps({"ts": FIRST_MS + 100 * n, "n": n}) for n in range(first, first + count)]
+
+
+def connect(stage, machine, name="press-1", seconds=180):
+    return sensor.connect(machine.mqtt_port, stage.ca, seconds=seconds, name=name, username="machine", password=PASSWORD)
+
+
+def arrived(hub):
+    """Numbers of the ledger's readings at the hub, with repetitions."""
+    rows = hub.query("SELECT CAST(value AS INTEGER) FROM reading JOIN series ON series.id = reading.series WHERE stream = 'ledger'")
+    return sorted(number for (number,) in rows)
+
+
+def complete(numbers, expected):
+    """Each of the expected numbers once."""
+    twice = {n for n in numbers if numbers.count(n) > 1} if len(set(numbers)) != len(numbers) else set()
+    if twice:
+        raise Broken(f"{len(twice)} readings arrived twice, the first of them {min(twice)}")
+    missing = set(expected) - set(numbers)
+    if missing:
+        raise Broken(f"{len(missing)} of {len(expected)} readings never arrived, the first of them {min(missing)}")
+
+
+def durable(machine, count):
+    eventually(f"{count} readings are durable", lambda: machine.status()["store"]["readings"] >= count, 120)
+
+
+def a_reading_at_mqtt_arrives_reduced_at_the_hub(stage):
+    """MQTT over TLS with a password in; windows and single readings out at a hub; nothing else listens to the plant."""
+    hub = stage.hub("river").start()
+    try:
+        machine = stage.settled("river").start().ready()
+        plant = connect(stage, machine)
+        plant.publish("plant/1/press", [json.dumps({"ts": FIRST_MS + 100 * n, "rpm": 1400 + n % 50}) for n in range(200)])
+        plant.publish("plant/1/ledger", payloads(0, 300))
+        eventually("the ledger is complete", lambda: len(arrived(hub)) >= 300, 180)
+        complete(arrived(hub), range(300))
+        # 200 readings over 20 s are four windows of 5 s; the last closes only when time goes on.
+        windows = eventually(
+            "three windows arrive",
+            lambda: [row for row in hub.query("SELECT count, min, max, sum FROM window JOIN series ON series.id = window.series WHERE name = 'plant/1/press/rpm' ORDER BY start") if row] or None,
+            180,
+        )
+        expected = [[1400 + n % 50 for n in range(at, at + 50)] for at in (0, 50, 100)]
+        for window, values in zip(windows, expected):
+            if (window[0], float(window[1]), float(window[2]), float(window[3])) != (50, min(values), max(values), sum(values)):
+                raise Broken(f"a window says {window}, and should say {(50, min(values), max(values), sum(values))}")
+        status = machine.status()
+        if status["link"]["state"] != "up" or status["complaints"]:
+            raise Broken(f"the gateway complains: {status['complaints']}")
+        for port, what in ((machine.ssh_port, "SSH without a key"), (machine.open_port, "MQTT in the clear")):
+            if answers(port):
+                raise Broken(f"{what} is reachable from the network")
+        compiled = machine.ask("journalctl -u frond --no-pager -o cat | grep -c 'compiling component' || true")
+        if compiled != "0":
+            raise Broken("the component that the image brings compiled was compiled again")
+        machine.cut()
+        return f"{len(windows)} windows, 300 readings"
+    finally:
+        hub.stop()
+
+
+def answers(port):
+    """Whether anything behind the forwarded port takes a connection and says something, or at least keeps it."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as link:
+            link.settimeout(3)
+            link.sendall(b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00")
+            return bool(link.recv(1))
+    except OSError:
+        return False
+
+
+def a_full_buffer_survives_a_restart_without_network_and_drains(stage):
+    """No cable, no hub: it boots, keeps what it had, and delivers all of it once there is a hub."""
+    hub = stage.hub("offline")
+    machine = stage.settled("offline").start().ready()
+    connect(stage, machine).publish("plant/1/ledger", payloads(0, 2000))
+    durable(machine, 2000)
+    machine.stop()
+    machine.start(link=False).ready()
+    held = machine.status()
+    if held["link"]["state"] == "up":
+        raise Broken("the link is up without a network")
+    rows = held["store"]["outbox_rows"]
+    if rows == 0:
+        raise Broken("the buffer is empty after the restart")
+    machine.monitor("set_link", name="nic", up=True)
+    try:
+        hub.start()
+        eventually("the ledger is complete", lambda: len(arrived(hub)) >= 2000, 240)
+        complete(arrived(hub), range(2000))
+        machine.cut()
+        return f"2000 readings in {rows} outputs"
+    finally:
+        hub.stop()
+
+
+SCENARIOS = [a_reading_at_mqtt_arrives_reduced_at_the_hub, a_full_buffer_survives_a_restart_without_network_and_drains]

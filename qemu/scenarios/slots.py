@@ -1,0 +1,195 @@
+"""Updates by hand: trials that succeed, and bundles that must not stay. Bundles come on a second disk, as on a USB stick."""
+
+import os
+import pathlib
+import random
+import shutil
+import subprocess
+import time
+
+from machine import Broken, eventually
+
+SERVICE_SHELL = "/usr/lib/frond/service-shell"
+TRIAL_SECONDS = 100
+
+
+def tool(*words, **more):
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, **more)
+    if done.returncode != 0:
+        raise Broken(f"{words[0]} failed: {done.stderr.strip()[-300:]}")
+    return done.stdout
+
+
+def bundle(stage, folder, name, root, boot):
+    """A signed bundle of these two images."""
+    keys = pathlib.Path(__file__).resolve().parents[2] / "image/test-keys"
+    parts = folder / f"{name}.parts"
+    parts.mkdir(parents=True)
+    for source, target in ((root, "root.img"), (boot, "boot.img")):
+        os.link(source, parts / target)
+    (parts / "manifest.raucm").write_text(
+        f"[update]\ncompatible=frond-arm64\nversion={name}\n\n[bundle]\nformat=verity\n\n"
+        "[image.root]\nfilename=root.img\n\n[image.boot]\nfilename=boot.img\n"
+    )
+    out = folder / "stick" / f"{name}.raucb"
+    out.parent.mkdir(exist_ok=True)
+    tool("rauc", f"--cert={keys}/bundle.crt", f"--key={keys}/bundle.key", "--mksquashfs-args=-comp zstd -Xcompression-level 1 -no-progress -quiet",
+         "bundle", parts, out)
+
+
+def stick(stage):
+    """All bundles of these scenarios, in a file system on a disk of their own; made once."""
+    folder = stage.work / "bundles"
+    disk = folder / "stick.img"
+    if disk.exists():
+        return disk
+    folder.mkdir(parents=True)
+    root, boot = stage.images / "root.img", stage.images / "boot.img"
+    bundle(stage, folder, "good", root, boot)
+
+    # A kernel that does not boot: its second half is gone.
+    broken_boot = folder / "no-kernel.img"
+    shutil.copyfile(boot, broken_boot)
+    kernel = folder / "frond.efi"
+    kernel.write_bytes((stage.images / "kernel/frond.efi").read_bytes()[:20_000_000])
+    environment = {**os.environ, "MTOOLS_SKIP_CHECK": "1"}
+    tool("mcopy", "-o", "-i", broken_boot, kernel, "::EFI/frond/frond.efi", env=environment)
+    bundle(stage, folder, "no-kernel", root, broken_boot)
+
+    # A root that ends in the middle.
+    short = folder / "short.img"
+    with open(root, "rb") as whole, open(short, "wb") as half:
+        half.write(whole.read(root.stat().st_size // 2 // 4096 * 4096))
+    bundle(stage, folder, "half-root", short, boot)
+
+    # A system that starts, and whose frond does nothing; its trial ends sooner than the image's would.
+    tree, images = folder / "false-tree", folder / "false"
+    tool("cp", "-a", "--reflink=auto", stage.tree, tree)
+    (tree / "usr/bin/frond").unlink()
+    (tree / "usr/bin/frond").symlink_to("busybox-false")
+    (tree / "usr/bin/busybox-false").write_text("#!/bin/sh\nexit 1\n")
+    (tree / "usr/bin/busybox-false").chmod(0o755)
+    timer = tree / "usr/lib/systemd/system/frond-trial.timer"
+    timer.write_text(timer.read_text().replace("15min", f"{TRIAL_SECONDS}s"))
+    images.mkdir()
+    shutil.copytree(stage.images / "kernel", images / "kernel")
+    shutil.move(tree, images / "tree")
+    steps = pathlib.Path(__file__).resolve().parents[2] / "image/steps"
+    for step in ("root", "kernel"):
+        tool(steps / step, env={**os.environ, "FROND_IMAGE_WORK": str(images)})
+    bundle(stage, folder, "false-frond", images / "root.img", images / "boot.img")
+    shutil.rmtree(images / "tree")
+
+    tool("mksquashfs", folder / "stick", disk, "-noI", "-noD", "-noF", "-noX", "-no-progress", "-quiet", "-all-root")
+    return disk
+
+
+def plug(stage):
+    return ("-drive", f"if=none,id=stick,file={stick(stage)},format=raw,readonly=on", "-device", "virtio-blk-pci,drive=stick,romfile=")
+
+
+def mount_stick(machine):
+    machine.ask("modprobe -a loop squashfs; mkdir -p /run/stick && mount -t squashfs -o ro /dev/vdb /run/stick")
+
+
+def standing(machine):
+    return machine.slot(), machine.confirmed()
+
+
+def expect(machine, slot, confirmed):
+    if standing(machine) != (slot, confirmed):
+        raise Broken(f"slot {machine.slot()} is booted and {machine.confirmed() or 'none'} confirmed, not {slot} and {confirmed}")
+
+
+def a_bundle_installed_by_hand_is_tried_confirmed_and_can_be_rolled_back(stage):
+    """frond slot install, restart, trial, confirmation after health; frond slot rollback goes back the same way."""
+    machine = stage.settled("update").start(*plug(stage)).ready()
+    mount_stick(machine)
+    machine.ask("frond slot install /run/stick/good.raucb", 300)
+    expect(machine, "a", "a")
+    machine.ask("sync")
+    # Power goes before the trial: the trial is still what comes next.
+    machine.cut()
+    machine.start()
+    machine.shows("frond-start: slot b, confirmed: a")
+    machine.ready()
+    machine.shows("slot confirmed")
+    eventually("slot b is on record", lambda: machine.confirmed() == "b", 60)
+    told = machine.ask("frond slot status")
+    if "slot b, confirmed" not in told:
+        raise Broken(f"frond slot status says: {told}")
+    machine.ask("frond slot rollback")
+    machine.ask("sync")
+    machine.cut()
+    machine.start()
+    machine.shows("frond-start: slot a, confirmed: b")
+    machine.shows("slot confirmed")
+    eventually("slot a is on record", lambda: machine.confirmed() == "a", 60)
+    machine.cut()
+
+
+def bundles_that_do_not_start_end_on_the_old_slot(stage):
+    """A kernel that does not boot, and half a root: no hand is needed to come back. With a small first program, for time."""
+    machine = stage.settled("broken")
+    for name in ("no-kernel", "half-root"):
+        machine.start(*plug(stage), init=SERVICE_SHELL)
+        machine.shows("service shell, slot a")
+        mount_stick(machine)
+        install = f"""
+            busctl call de.pengutronix.rauc / de.pengutronix.rauc.Installer InstallBundle 'sa{{sv}}' /run/stick/{name}.raucb 0 || exit 1
+            until [ "$(busctl get-property de.pengutronix.rauc / de.pengutronix.rauc.Installer Operation)" = 's "idle"' ]; do sleep 1; done
+            busctl get-property de.pengutronix.rauc / de.pengutronix.rauc.Installer LastError"""
+        told = machine.ask(f"( {install} )", 300)
+        if told.splitlines()[-1] != 's ""':
+            raise Broken(f"{name} was not installed: {told}")
+        if "BootNext" not in machine.ask("efibootmgr"):
+            raise Broken("no trial is armed")
+        machine.ask("sync")
+        machine.shell.sendall(b"sync; busybox reboot -f\n")
+        machine.shows("service shell, slot a", times=2)
+        machine.cut()
+    machine.start(init=SERVICE_SHELL)
+    machine.shows("service shell, slot a")
+    expect(machine, "a", "a")
+    machine.cut()
+
+
+def a_bundle_whose_frond_does_nothing_ends_on_the_old_slot(stage):
+    """Everything starts but what matters: nobody confirms, and the trial's time runs out."""
+    machine = stage.settled("false").start(*plug(stage)).ready()
+    mount_stick(machine)
+    machine.ask("frond slot install /run/stick/false-frond.raucb", 300)
+    machine.run("systemctl --no-block reboot")
+    machine.shell = None
+    machine.shows("frond-start: slot b, confirmed: a")
+    machine.shows("the trial of slot b was not confirmed, going back", 400)
+    machine.shows("frond-start: slot a, confirmed: a")
+    machine.ready()
+    expect(machine, "a", "a")
+    machine.cut()
+
+
+def power_cuts_during_an_install_leave_the_old_slot(stage):
+    """Cuts at random moments of an installation: no half-written slot is ever started."""
+    dice = random.Random(7)
+    machine = stage.settled("install-cut")
+    for _ in range(2):
+        machine.start(*plug(stage), init=SERVICE_SHELL)
+        machine.shows("service shell, slot a")
+        mount_stick(machine)
+        machine.ask("busctl call de.pengutronix.rauc / de.pengutronix.rauc.Installer InstallBundle 'sa{sv}' /run/stick/good.raucb 0")
+        time.sleep(dice.uniform(1, 12))
+        machine.cut()
+    machine.start(init=SERVICE_SHELL)
+    machine.shows("service shell, slot a")
+    expect(machine, "a", "a")
+    machine.cut()
+    return "2 cuts"
+
+
+SCENARIOS = [
+    a_bundle_installed_by_hand_is_tried_confirmed_and_can_be_rolled_back,
+    bundles_that_do_not_start_end_on_the_old_slot,
+    a_bundle_whose_frond_does_nothing_ends_on_the_old_slot,
+    power_cuts_during_an_install_leave_the_old_slot,
+]
