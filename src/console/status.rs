@@ -324,7 +324,7 @@ impl fmt::Display for UplinkStatus {
 impl DoorStatus {
     /// Whether messages come in by it.
     pub fn is_open(&self) -> bool {
-        self.state == "connected"
+        self.state == "connected" || self.state == "open"
     }
 }
 

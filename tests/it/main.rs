@@ -9,6 +9,7 @@ mod gateway;
 mod hub;
 mod ingest;
 mod link;
+mod listener;
 mod listener_clients;
 mod listener_hostile;
 mod listener_rig;

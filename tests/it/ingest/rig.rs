@@ -174,6 +174,7 @@ impl Rig {
         match self.next().await {
             Inbound::Message(message) => message,
             Inbound::Forget(_) => panic!("expected a message, the session was lost"),
+            Inbound::Batch(batch) => panic!("a broker door passes messages on one by one: {batch:?}"),
         }
     }
 
@@ -191,6 +192,7 @@ impl Rig {
         match self.next().await {
             Inbound::Forget(door) => assert_eq!(door, self.view.door),
             Inbound::Message(message) => panic!("expected a lost session, got {message:?}"),
+            Inbound::Batch(batch) => panic!("expected a lost session, got {batch:?}"),
         }
     }
 
