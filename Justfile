@@ -7,13 +7,13 @@ guests := CARGO_TARGET_DIR / "guests"
 _list:
     @just --list --unsorted
 
-# A gateway, a broker, a leaf node and a hub on this machine, for a minute, with a cut link and a killed gateway
+# A gateway, a leaf node and a hub on this machine, for a minute, with a cut link and a killed gateway; --broker for the other door
 demo *ARGS: (_deps "demo") guests
     cargo build --locked --release
     "$CARGO_TARGET_DIR/release/frond" demo --component "{{ guests }}/wasm32-wasip2/release/limits.wasm" {{ ARGS }}
 
 # All tests
-test *ARGS: (_deps "demo") guests
+test *ARGS: (_deps "test") guests
     cd components && cargo test --locked --target-dir "{{ guests }}"
     cargo test --locked {{ ARGS }}
 
@@ -34,7 +34,7 @@ guests: (_deps "demo")
     cd tests/guests && cargo build --locked --release --target wasm32-wasip2 --target-dir "{{ guests }}"
 
 # Kills the gateway ROUNDS times at random and at every fault point, and compares what was sent with what arrived
-crash ROUNDS="300": (_deps "demo") guests
+crash ROUNDS="300": (_deps "test") guests
     FROND_CRASH_ROUNDS={{ ROUNDS }} cargo test --locked --test it -- crash --nocapture
 
 # Runs Eclipse Paho's interoperability tests (a checkout of paho.mqtt.testing) against the listener of a started gateway
@@ -42,7 +42,7 @@ conformance CHECKOUT HOST="127.0.0.1" PORT="1883" *TESTS:
     python3 tests/conformance/run.py "{{ CHECKOUT }}/interoperability" {{ HOST }} {{ PORT }} {{ TESTS }}
 
 # What is measured, each beside its peer; prints tables
-bench *NAMES: (_deps "demo") guests
+bench *NAMES: (_deps "test") guests
     cargo bench --locked {{ if NAMES == "" { "" } else { "--bench " + replace(NAMES, " ", " --bench ") } }}
 
 # Fuzzes one target (block_decode, payload_decode, topic_match) for SECONDS; needs cargo-fuzz

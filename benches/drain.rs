@@ -99,7 +99,7 @@ async fn drain(readings: u64, mbit: f64) -> Vec<String> {
     let (wire, uplink, switch) = Shaped::bind(hub_leaf, rate).await.expect("a free port");
     let programs = Programs {
         frond: PathBuf::from(env!("CARGO_BIN_EXE_frond")),
-        mosquitto: rig::program("FROND_MOSQUITTO", "mosquitto"),
+        mosquitto: Some(rig::program("FROND_MOSQUITTO", "mosquitto")),
         nats_server: rig::program("FROND_NATS_SERVER", "nats-server"),
     };
     let mut plant = Plant::prepare(folder.path(), programs, ports, uplink, STREAMS).expect("a plant");

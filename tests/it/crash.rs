@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use frond::cli::demo::{HubTally, Link, Machine, Plant, Ports, Programs, Random, Source, Tally, Verdict};
+use frond::cli::demo::{Door, HubTally, Link, Machine, Plant, Ports, Programs, Random, Source, Tally, Verdict};
 use frond::cli::demo::{consume, send_until};
 use frond::platform::fault;
 use tokio::time::Instant;
@@ -51,7 +51,7 @@ async fn play(rounds: u64, seed: u64) -> Verdict {
     let hub_leaf = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.hub_leaf));
     let (link, uplink, switch) = Link::bind(hub_leaf).await.unwrap();
     let programs =
-        Programs { frond: PathBuf::from(env!("CARGO_BIN_EXE_frond")), ..Programs::find().unwrap() };
+        Programs { frond: PathBuf::from(env!("CARGO_BIN_EXE_frond")), ..Programs::find(Door::Broker).unwrap() };
     let mut plant = Plant::prepare(folder.path(), programs, ports, uplink, STREAMS).unwrap();
     plant.start_peers().await.unwrap();
     let (tally, hub) = (RefCell::new(Tally::default()), RefCell::new(HubTally::default()));

@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_nats::jetstream::{self, consumer};
 use frond::block::{self, Rows, WindowRow};
 use frond::cli::demo::{
-    Link, Plant, Ports, Programs, Random, Recording, Source, Tally, ensure_stream, send_until,
+    Door, Link, Plant, Ports, Programs, Random, Recording, Source, Tally, ensure_stream, send_until,
 };
 use futures_util::StreamExt as _;
 use tokio_util::sync::CancellationToken;
@@ -72,7 +72,7 @@ async fn replay(recordings: Vec<Recording>, windows: usize) -> (Windows, u64) {
     let (link, uplink, _switch) =
         Link::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, ports.hub_leaf))).await.unwrap();
     let programs =
-        Programs { frond: PathBuf::from(env!("CARGO_BIN_EXE_frond")), ..Programs::find().unwrap() };
+        Programs { frond: PathBuf::from(env!("CARGO_BIN_EXE_frond")), ..Programs::find(Door::Broker).unwrap() };
     let mut plant = Plant::prepare(folder.path(), programs, ports, uplink, STREAMS).unwrap();
     plant.start_peers().await.unwrap();
     let (tally, never) = (RefCell::new(Tally::default()), CancellationToken::new());

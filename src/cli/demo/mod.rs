@@ -6,7 +6,7 @@
 //!  │             │ (buffering)     │ and restarted    │ (backlog drains, live first)  │ ─▶ wait until all is told ─▶ verdict
 //! ```
 //! Everything runs in one folder and ends with this process: the children are bound to it, the folder is removed. Then
-//! the ledger of what the broker acknowledged to the machines is compared with what the hub holds. The exit code is 0
+//! the ledger of what was acknowledged to the machines, by the gateway's own listener or by a broker, is compared with what the hub holds. The exit code is 0
 //! only if nothing is lost and nothing counted twice.
 
 mod ledger;
@@ -21,7 +21,7 @@ mod view;
 pub use ledger::{Holdings, Ledger, Verdict, Window};
 pub use link::Link;
 pub use machines::{Machine, Random, Sent};
-pub use plant::{Plant, PlantError, Ports, Programs};
+pub use plant::{Door, Plant, PlantError, Ports, Programs};
 pub use replay::Recording;
 pub use sender::{SenderError, Source, Tally, run as send_until};
 pub use tally::{HubTally, consume, ensure_stream};
@@ -77,6 +77,9 @@ pub struct DemoArgs {
     /// Seed of the simulated machines.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Show the other door: machines publish to a mosquitto, which the gateway reads from.
+    #[arg(long)]
+    broker: bool,
     /// Use this folder, and keep it.
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
@@ -111,7 +114,8 @@ pub async fn run(args: DemoArgs, stop: CancellationToken) -> anyhow::Result<Exit
     let (link, uplink, switch) = Link::bind(hub_leaf).await.context("cannot listen on loopback")?;
     let sources = sources(&args)?;
     let toml = gateway_toml(&args)?;
-    let mut plant = Plant::prepare(&folder.path, Programs::find()?, ports, uplink, &toml)?;
+    let door = if args.broker { Door::Broker } else { Door::Listener };
+    let mut plant = Plant::prepare(&folder.path, Programs::find(door)?, ports, uplink, &toml)?;
     plant.start_peers().await?;
     let tally = RefCell::new(Tally::default());
     let hub = RefCell::new(HubTally::default());
@@ -157,7 +161,7 @@ async fn play(
     plant.start_gateway(&[]).await?;
     let sending = CancellationToken::new();
     let port = plant.ports.broker;
-    // Machines begin when the gateway has subscribed: a broker keeps nothing for a client it does not know yet.
+    // Machines begin when the door is open: a broker keeps nothing for a gateway it does not know yet.
     plant.wait_for_door().await?;
     let senders = sources
         .into_iter()

@@ -1,4 +1,4 @@
-//! The processes of the demonstration: a broker, a hub, a leaf node and a gateway, in one folder, on loopback.
+//! The processes of the demonstration: a hub, a leaf node, a gateway and perhaps a broker, in one folder, on loopback.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -38,7 +38,7 @@ pub struct Plant {
 /// Where things listen, all on 127.0.0.1.
 #[derive(Debug, Clone, Copy)]
 pub struct Ports {
-    /// MQTT.
+    /// MQTT: the broker's, or the gateway's own listener.
     pub broker: u16,
     /// The hub, for its clients.
     pub hub: u16,
@@ -48,11 +48,20 @@ pub struct Ports {
     pub leaf: u16,
 }
 
+/// How readings come to the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// Machines connect to the gateway.
+    Listener,
+    /// Machines connect to a broker, and the gateway is its client.
+    Broker,
+}
+
 /// Programs the demonstration runs.
 #[derive(Debug, Clone)]
 pub struct Programs {
-    /// mosquitto.
-    pub mosquitto: PathBuf,
+    /// mosquitto, if the broker's door is shown.
+    pub mosquitto: Option<PathBuf>,
     /// nats-server.
     pub nats_server: PathBuf,
     /// frond itself.
@@ -83,10 +92,13 @@ pub enum PlantError {
 
 impl Programs {
     /// Finds the programs: by `FROND_MOSQUITTO` and `FROND_NATS_SERVER`, or on the PATH.
-    pub fn find() -> Result<Programs, PlantError> {
+    pub fn find(door: Door) -> Result<Programs, PlantError> {
         let frond = std::env::current_exe().map_err(|source| PlantError::Start { name: "frond", source })?;
         Ok(Programs {
-            mosquitto: find("mosquitto", "FROND_MOSQUITTO")?,
+            mosquitto: match door {
+                Door::Listener => None,
+                Door::Broker => Some(find("mosquitto", "FROND_MOSQUITTO")?),
+            },
             nats_server: find("nats-server", "FROND_NATS_SERVER")?,
             frond,
         })
@@ -155,10 +167,14 @@ impl Plant {
                 store.display()
             ),
         )?;
+        let door = match &programs.mosquitto {
+            Some(_) => format!("[mqtt.broker]\nurl = \"mqtt://127.0.0.1:{broker}\"\n"),
+            None => format!("[[listener]]\nname = \"plant\"\nbind = \"127.0.0.1:{broker}\"\n"),
+        };
         let toml = format!(
             "[gateway]\nname = \"demo\"\ndata_dir = \"{0}/data\"\ncache_dir = \"{0}/cache\"\nrun_dir = \"{0}/run\"\n\
              [clock]\ntrust = \"always\"\n\
-             [mqtt.broker]\nurl = \"mqtt://127.0.0.1:{broker}\"\n\
+             {door}\
              [lattice]\nmode = \"leaf\"\njetstream_domain = \"hub\"\n\
              [lattice.leaf]\nlisten = \"127.0.0.1:{leaf}\"\nhub = \"nats-leaf://{uplink}\"\n{gateway_toml}",
             folder.display()
@@ -177,7 +193,7 @@ impl Plant {
         })
     }
 
-    /// Starts the broker, the hub and the leaf node, and waits until each listens.
+    /// Starts the broker, if there is one, the hub and the leaf node, and waits until each listens.
     pub async fn start_peers(&mut self) -> Result<(), PlantError> {
         let Ports { broker, hub, leaf, .. } = self.ports;
         let peer = |program: &Path, conf| {
@@ -185,8 +201,10 @@ impl Plant {
             command.args(["-c", conf]);
             command
         };
-        let (mosquitto, nats) = (&self.programs.mosquitto, &self.programs.nats_server);
-        self.broker = Some(self.start("mosquitto", peer(mosquitto, "mosquitto.conf"), Some(broker)).await?);
+        let nats = &self.programs.nats_server;
+        if let Some(mosquitto) = &self.programs.mosquitto {
+            self.broker = Some(self.start("mosquitto", peer(mosquitto, "mosquitto.conf"), Some(broker)).await?);
+        }
         self.hub = Some(self.start("hub", peer(nats, "hub.conf"), Some(hub)).await?);
         self.leaf = Some(self.start("leaf", peer(nats, "leaf.conf"), Some(leaf)).await?);
         Ok(())

@@ -1,4 +1,5 @@
-//! An MQTT client that publishes what machines send, at QoS 1, and notes what the broker has acknowledged.
+//! An MQTT client that publishes what machines send, at QoS 1, and notes what was acknowledged. When the connection breaks,
+//! because the gateway it leads to is killed, it connects again and sends what was not acknowledged once more.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -14,6 +15,10 @@ use super::ledger::Ledger;
 use super::machines::{Machine, Sent};
 use super::replay::Recording;
 
+/// A connection that is not back within this time will not be.
+const BACK_MAX: Duration = Duration::from_secs(30);
+/// Between two attempts.
+const ATTEMPT_EVERY: Duration = Duration::from_millis(200);
 /// Messages that wait for the broker in one client; a full one makes the machines wait.
 const QUEUE_MAX: usize = 2_000;
 
@@ -53,7 +58,7 @@ pub enum Source {
 
 /// Why a sender gave up.
 #[derive(Debug, thiserror::Error)]
-#[error("the connection to the broker broke; the demonstration needs it for its ledger")]
+#[error("the machines are without a connection; the demonstration needs it for its ledger")]
 pub struct SenderError(#[source] Box<rumqttc::ConnectionError>);
 
 /// Publishes until `stop` (or the end of the recording), then the closing messages, then waits for every
@@ -66,7 +71,7 @@ pub async fn run(
     stop: &CancellationToken,
 ) -> Result<(), SenderError> {
     let mut options = MqttOptions::new(name, "127.0.0.1", port);
-    options.set_keep_alive(Duration::from_secs(30)).set_inflight(1_000);
+    options.set_keep_alive(Duration::from_secs(30)).set_inflight(1_000).set_clean_session(false);
     let (client, events) = AsyncClient::new(options, QUEUE_MAX);
     let queued = RefCell::new(VecDeque::new());
     let finished = CancellationToken::new();
@@ -144,12 +149,23 @@ async fn poll(
     finished: &CancellationToken,
 ) -> Result<(), SenderError> {
     let mut flying: HashMap<u16, Sent> = HashMap::new();
+    let mut lost: Option<Instant> = None;
     loop {
         if finished.is_cancelled() && flying.is_empty() && queued.borrow().is_empty() {
             return Ok(());
         }
-        match events.poll().await.map_err(|err| SenderError(Box::new(err)))? {
-            Event::Outgoing(Outgoing::Publish(pkid)) => {
+        let event = match events.poll().await {
+            Ok(event) => event,
+            Err(_) if lost.get_or_insert_with(Instant::now).elapsed() < BACK_MAX => {
+                tokio::time::sleep(ATTEMPT_EVERY).await;
+                continue;
+            }
+            Err(err) => return Err(SenderError(Box::new(err))),
+        };
+        lost = None;
+        match event {
+            // One that is sent again keeps its identifier.
+            Event::Outgoing(Outgoing::Publish(pkid)) if !flying.contains_key(&pkid) => {
                 if let Some(sent) = queued.borrow_mut().pop_front() {
                     flying.insert(pkid, sent);
                 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use frond::cli::demo::{Ports, Programs};
+use frond::cli::demo::{Door, Ports, Programs};
 use frond::console::{self, Request, Status};
 use frond::platform::spawn;
 use nix::sys::signal::{Signal, kill};
@@ -87,7 +87,7 @@ impl Site {
         let hub_leaf = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.hub_leaf));
         let (uplink, wire) = wire::lay(hub_leaf, &mut tasks).await;
         let programs =
-            Programs { frond: PathBuf::from(env!("CARGO_BIN_EXE_frond")), ..Programs::find().unwrap() };
+            Programs { frond: PathBuf::from(env!("CARGO_BIN_EXE_frond")), ..Programs::find(Door::Broker).unwrap() };
         let site = Site {
             folder,
             ports,
@@ -201,7 +201,7 @@ impl Site {
     pub async fn run_with(&mut self, role: Role, variables: &[(&str, &str)]) {
         let Ports { broker, hub, leaf, .. } = self.ports;
         let (program, arguments, port): (&Path, &[&str], _) = match role {
-            Role::Broker => (&self.programs.mosquitto, &["-c", "mosquitto.conf"], Some(broker)),
+            Role::Broker => (self.programs.mosquitto.as_ref().unwrap(), &["-c", "mosquitto.conf"], Some(broker)),
             Role::Hub => (&self.programs.nats_server, &["-c", "hub.conf"], Some(hub)),
             Role::Leaf => (&self.programs.nats_server, &["-c", "leaf.conf"], Some(leaf)),
             Role::Gateway => (&self.programs.frond, &["run", "--config", "frond.toml"], None),
