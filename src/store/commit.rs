@@ -57,7 +57,7 @@ impl Store {
             let tx = self.db.unchecked_transaction()?;
             self.names.write(&tx)?;
             write_sessions(&tx, &self.group.sessions)?;
-            write_retained(&tx, &self.group.retained)?;
+            write_retained(&tx, self.group.retained.values())?;
             if let Some(row) = &hot_row {
                 tx.prepare_cached("INSERT INTO hot (pos, block) VALUES (?1, ?2)")?
                     .execute(params![pos, row])?;

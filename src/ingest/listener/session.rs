@@ -79,10 +79,21 @@ pub struct Session {
     pub next_pkid: u16,
     /// What it has subscribed to; the tree has it too, this is what is kept.
     pub filters: BTreeMap<Box<str>, Options>,
+    /// Retained messages it is still to be sent, one for each filter it has subscribed to lately.
+    pub recalls: VecDeque<Recall>,
     /// What is published when the connection is lost.
     pub will: Option<Will>,
     /// Counts connections: what an earlier one began is not done to a later one.
     pub turn: u64,
+}
+
+/// How far the retained messages of a subscription have been sent.
+#[derive(Debug)]
+pub struct Recall {
+    pub filter: Box<str>,
+    pub options: Options,
+    /// The last topic that was looked at.
+    pub after: Option<Box<str>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -105,6 +116,11 @@ impl Session {
     pub fn is_nearly_full(&self) -> bool {
         let receive_max = self.conn.as_ref().map_or(usize::MAX, |conn| conn.receive_max);
         self.unacknowledged() >= receive_max - receive_max / 4
+    }
+
+    /// Whether what waits for its client needs acknowledgements first.
+    pub fn is_held_up(&self) -> bool {
+        self.queue.in_flight() >= self.window
     }
 
     /// Whether it outlives its connection.
