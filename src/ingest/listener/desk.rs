@@ -97,7 +97,7 @@ pub struct Desk {
     pub(super) own: VecDeque<Publish>,
     pub(super) bounds: Clients,
     /// Messages for subscribers that are not durable yet, by class.
-    held: [VecDeque<(u64, Option<Key>, Rc<Message>)>; 3],
+    held: [VecDeque<Held>; 3],
     held_bytes: usize,
     hits: Vec<Hit<Key>>,
     /// Sessions that have something new in their queue.
@@ -116,6 +116,14 @@ pub(super) struct Reply {
     pub packet: Vec<u8>,
     /// Retained messages that follow it.
     pub retained: Vec<(Delivery, u8)>,
+}
+
+/// A message for subscribers that is not durable yet.
+struct Held {
+    ticket: u64,
+    /// Who has published it.
+    from: Option<Key>,
+    message: Rc<Message>,
 }
 
 /// A will that waits.
@@ -408,7 +416,7 @@ impl Desk {
             return;
         }
         self.held_bytes += message.bytes();
-        self.held[class(ticket)].push_back((ticket, from, message));
+        self.held[class(ticket)].push_back(Held { ticket, from, message });
     }
 
     /// The message is the last of its topic; that is written with the group it is in.
@@ -472,8 +480,8 @@ impl Desk {
             self.reply(reply);
         }
         for class in 0..CLASSES.len() {
-            while self.held[class].front().is_some_and(|(ticket, ..)| is_durable(*ticket)) {
-                let Some((_, from, message)) = self.held[class].pop_front() else { break };
+            while self.held[class].front().is_some_and(|held| is_durable(held.ticket)) {
+                let Some(Held { from, message, .. }) = self.held[class].pop_front() else { break };
                 self.held_bytes -= message.bytes();
                 self.deliver(from, &message);
             }

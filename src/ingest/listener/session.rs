@@ -154,12 +154,13 @@ impl Session {
 
     /// What the database keeps.
     pub fn row(&self, left: Option<Nanos>) -> SessionRow {
-        let filter = |(filter, options): (&Box<str>, &Options)| {
+        let filter = |filter: &str, options: &Options| {
             let flags = if options.no_local { NO_LOCAL } else { 0 }
                 | if options.retain_as_published { RETAIN_AS_PUBLISHED } else { 0 };
-            (filter.to_string(), options.qos, flags, options.identifier)
+            (filter.to_owned(), options.qos, flags, options.identifier)
         };
-        let kept = Kept { filters: self.filters.iter().map(filter).collect() };
+        let kept =
+            Kept { filters: self.filters.iter().map(|(name, options)| filter(name, options)).collect() };
         let mut state = vec![STATE_VERSION];
         state.extend(postcard::to_stdvec(&kept).expect("strings and numbers have an encoding"));
         SessionRow {
