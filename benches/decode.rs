@@ -177,7 +177,15 @@ fn message(payload: &[u8]) {
         let Taken::Content { stream, timeline, readings } = taken else { return };
         ticket += 1;
         let pkid = (ticket % 65_535) as u16 + 1;
-        let message = Message { door: DoorId(0), ticket, session: frond::sample::SessionId::NONE, pkid, stream, timeline, readings };
+        let message = Message {
+            door: DoorId(0),
+            ticket,
+            session: frond::sample::SessionId::NONE,
+            pkid,
+            stream,
+            timeline,
+            readings,
+        };
         let identity = message.identity().expect("QoS 1");
         if seen.judge(Delivery::First, identity, ticket) == Sight::Fresh {
             seen.enter(identity, ticket, ticket);

@@ -27,7 +27,6 @@ use tokio::time::Instant;
 
 use rig::{Peer, median, mib, percentile, setting};
 
-#[allow(dead_code, reason = "each bench uses a part")]
 mod rig;
 
 /// Core of the system under test, and of everything else.
@@ -40,7 +39,10 @@ const WARM_UP: Duration = Duration::from_secs(2);
 const START_MAX: Duration = Duration::from_secs(60);
 
 fn main() {
-    rig::headline("listener", "20 senders, 1,000 in flight each, QoS 1, 40 B of JSON; the system under test on one core");
+    rig::headline(
+        "listener",
+        "20 senders, 1,000 in flight each, QoS 1, 40 B of JSON; the system under test on one core",
+    );
     pin(std::process::id(), CORES.1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(tokio::task::LocalSet::new().run_until(bench()));
@@ -65,18 +67,25 @@ async fn bench() {
     let dropped = Rc::new(Cell::new(0u64));
     let count = dropped.clone();
     tokio::task::spawn_local(async move {
-        let outcome = rig::mqtt::drop_everything(broker_port, |messages| count.set(count.get() + messages)).await;
+        let outcome =
+            rig::mqtt::drop_everything(broker_port, |messages| count.set(count.get() + messages)).await;
         panic!("the dropping subscriber ended: {outcome:?}");
     });
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
-        ours.push(saturate(gateway.port, gateway.peer.pid(), seconds, async || gateway.readings().await).await);
+        ours.push(
+            saturate(gateway.port, gateway.peer.pid(), seconds, async || gateway.readings().await).await,
+        );
         for _ in 0..2 {
             theirs.push(saturate(broker_port, broker.pid(), seconds, async || dropped.get()).await);
         }
-        ours.push(saturate(gateway.port, gateway.peer.pid(), seconds, async || gateway.readings().await).await);
+        ours.push(
+            saturate(gateway.port, gateway.peer.pid(), seconds, async || gateway.readings().await).await,
+        );
     }
-    let of = |windows: &[Figures], figure: fn(&Figures) -> f64| median(&windows.iter().map(figure).collect::<Vec<_>>());
+    let of = |windows: &[Figures], figure: fn(&Figures) -> f64| {
+        median(&windows.iter().map(figure).collect::<Vec<_>>())
+    };
     let row = |name: &str, windows: &[Figures]| {
         vec![
             name.to_owned(),
@@ -133,7 +142,13 @@ async fn saturate(port: u16, pid: u32, length: Duration, received: impl AsyncFn(
         let earlier = before.3.iter().find(|(known, _)| *known == name).map_or(0.0, |(_, cpu)| *cpu);
         (name, (cpu - earlier) / readings)
     });
-    Figures { readings, seconds, cpu: after.1 - before.1, sender: after.2 - before.2, threads: threads.collect() }
+    Figures {
+        readings,
+        seconds,
+        cpu: after.1 - before.1,
+        sender: after.2 - before.2,
+        threads: threads.collect(),
+    }
 }
 
 /// CPU time of each thread, by name.
@@ -141,7 +156,8 @@ fn threads(pid: u32) -> Vec<(String, f64)> {
     let mut by_name: HashMap<String, f64> = HashMap::new();
     for task in std::fs::read_dir(format!("/proc/{pid}/task")).expect("the process runs").flatten() {
         let read = |file: &str| std::fs::read_to_string(task.path().join(file)).unwrap_or_default();
-        let nanos = read("schedstat").split(' ').next().and_then(|nanos| nanos.parse::<f64>().ok()).unwrap_or(0.0);
+        let nanos =
+            read("schedstat").split(' ').next().and_then(|nanos| nanos.parse::<f64>().ok()).unwrap_or(0.0);
         *by_name.entry(read("comm").trim().to_owned()).or_default() += nanos / 1e9;
     }
     let mut all: Vec<_> = by_name.into_iter().collect();
@@ -229,7 +245,12 @@ async fn sender(port: u16, number: usize, stop: Rc<Cell<bool>>) -> io::Result<()
 async fn syscalls(gateway: &Gateway) {
     let pid = gateway.peer.pid().to_string();
     let report = gateway.folder.join("strace.txt");
-    let strace = Command::new("strace").args(["-f", "-c", "-o"]).arg(&report).args(["-p", &pid]).stderr(Stdio::null()).spawn();
+    let strace = Command::new("strace")
+        .args(["-f", "-c", "-o"])
+        .arg(&report)
+        .args(["-p", &pid])
+        .stderr(Stdio::null())
+        .spawn();
     let Ok(mut strace) = strace else {
         println!("system calls: strace is not installed\n");
         return;
@@ -248,10 +269,17 @@ async fn syscalls(gateway: &Gateway) {
     let _ = strace.wait();
     let text = std::fs::read_to_string(&report).unwrap_or_default();
     let calls = |line: &str| line.split_whitespace().nth(3).and_then(|calls| calls.parse::<f64>().ok());
-    let total: f64 = text.lines().filter(|line| line.contains("total")).filter_map(|line| {
-        line.split_whitespace().rev().find_map(|word| word.parse::<f64>().ok().filter(|n| *n > 10.0))
-    }).sum();
-    println!("system calls under strace: {total:.0} for {readings:.0} readings: {:.3} per reading (target 0.2)", total / readings);
+    let total: f64 = text
+        .lines()
+        .filter(|line| line.contains("total"))
+        .filter_map(|line| {
+            line.split_whitespace().rev().find_map(|word| word.parse::<f64>().ok().filter(|n| *n > 10.0))
+        })
+        .sum();
+    println!(
+        "system calls under strace: {total:.0} for {readings:.0} readings: {:.3} per reading (target 0.2)",
+        total / readings
+    );
     for line in text.lines().skip(2).take(6) {
         println!("    {:>9}  {}", calls(line).unwrap_or(0.0), line.split_whitespace().last().unwrap_or(""));
     }
@@ -276,12 +304,29 @@ async fn latency(gateway: &Gateway, length: Duration) {
     let cpu = (rig::cpu_of(gateway.peer.pid()) - before) / (WARM_UP + length).as_secs_f64();
     let waits = waits.borrow();
     let at = |part| format!("{:.0} ms", percentile(&waits, part));
-    let rows = [vec![waits.len().to_string(), at(0.5), at(0.99), at(0.999), at(1.0), format!("{:.1} %", cpu * 100.0)]];
+    let rows = [vec![
+        waits.len().to_string(),
+        at(0.5),
+        at(0.99),
+        at(0.999),
+        at(1.0),
+        format!("{:.1} %", cpu * 100.0),
+    ]];
     let head = ["readings", "p50", "p99", "p99.9", "longest", "of a core"];
-    rig::table("W1, 1,000 readings/s, commit_interval 1s: from the scheduled send to the sender's PUBACK", &head, &rows);
+    rig::table(
+        "W1, 1,000 readings/s, commit_interval 1s: from the scheduled send to the sender's PUBACK",
+        &head,
+        &rows,
+    );
 }
 
-async fn paced(port: u16, number: usize, start: Instant, until: Instant, waits: &RefCell<Vec<f64>>) -> io::Result<()> {
+async fn paced(
+    port: u16,
+    number: usize,
+    start: Instant,
+    until: Instant,
+    waits: &RefCell<Vec<f64>>,
+) -> io::Result<()> {
     let stream = connect(port, &format!("paced-{number}")).await?;
     let (mut read, mut write) = stream.into_split();
     let mut template = template(number);
@@ -291,7 +336,9 @@ async fn paced(port: u16, number: usize, start: Instant, until: Instant, waits: 
         let length = template.bytes.len() / SERIES;
         loop {
             for index in 0..SERIES {
-                let at = start + Duration::from_secs(turn) + Duration::from_millis((index * CONNECTIONS + number) as u64);
+                let at = start
+                    + Duration::from_secs(turn)
+                    + Duration::from_millis((index * CONNECTIONS + number) as u64);
                 if at >= until {
                     return io::Result::Ok(());
                 }
@@ -370,13 +417,18 @@ impl Gateway {
         std::fs::write(folder.join("frond.toml"), toml).expect("the folder is writable");
         let mut command = Command::new("taskset");
         let core = CORES.0.to_string();
-        let command = command.args(["-c", &core, env!("CARGO_BIN_EXE_frond"), "run", "--config", "frond.toml"]);
+        let command =
+            command.args(["-c", &core, env!("CARGO_BIN_EXE_frond"), "run", "--config", "frond.toml"]);
         let peer = Peer::start("frond", command, &folder);
         let socket = console::socket_path(&folder.join("run"));
         let gateway = Gateway { peer, port, folder, socket };
         let deadline = Instant::now() + START_MAX;
         while console::ask::<Status>(&gateway.socket, Request::Status).await.is_err() {
-            assert!(Instant::now() < deadline, "the gateway does not start: see its log in {}", gateway.folder.display());
+            assert!(
+                Instant::now() < deadline,
+                "the gateway does not start: see its log in {}",
+                gateway.folder.display()
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         rig::listens(gateway.port).await;

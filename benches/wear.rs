@@ -1,7 +1,7 @@
 //! Bytes that reach the device for each reading, at 100 and at 1,000 readings a second; and bytes that stay on it.
 //!
-//! Method. Each store has an ext4 of its own on a loop device (defaults, noatime); counted are the sectors the device was
-//! asked to write, from before the first reading until the store is closed and the file system synced: log, checkpoints,
+//! Method. Each store has an ext4 of its own on a loop device (defaults, noatime, commit=60); counted are the sectors the device was
+//! asked to write, from the first reading until the store is closed and the file system synced: log, checkpoints,
 //! the file system's own journal. All stores take W1 (a reading a second of each series) at the same time, paced in real
 //! time, because the file system's journal writes every five seconds of real time whatever is done:
 //! - frond's store, with checkpoints, raw blocks and one-minute windows as the pipeline makes them (the pipeline's own
@@ -181,11 +181,13 @@ async fn frond(rate: usize, seconds: usize, pace: Pace) -> Outcome {
     let groups = groups(rate, seconds);
     let disk = Disk::make(DISK_MIB).expect("it could be made before");
     let folder = disk.path().join("data");
-    let before = disk.written();
     let counted = vfs::counters_of(&folder.join("telemetry.db"));
     // A group is a second's worth; the interval only has to be longer than that takes.
     let mut running = Running::start(rig::store::policy(&folder, rate, Duration::from_secs(30)));
     running.intern(rate as u32).await;
+    // The log is filled ahead when the database is opened: 4 MiB for each start, not for each reading.
+    disk.sync().expect("the disk syncs");
+    let before = disk.written();
     let mut gathered = Gathered::new(60);
     let (mut interval, mut ticket, mut outstanding) = (every_second(), 0, None);
     for (second, group) in groups.into_iter().enumerate() {
@@ -226,12 +228,20 @@ struct Gathered {
     raw: Vec<Reading>,
     length: i64,
     last: i64,
+    closed_since: Option<i64>,
 }
 
 impl Gathered {
     fn new(window: i64) -> Gathered {
         let reducer = Reducer::new(window * SECOND, 5 * SECOND);
-        Gathered { reducer, closed: Vec::new(), raw: Vec::new(), length: window * SECOND, last: 0 }
+        Gathered {
+            reducer,
+            closed: Vec::new(),
+            raw: Vec::new(),
+            length: window * SECOND,
+            last: 0,
+            closed_since: None,
+        }
     }
 
     fn take(&mut self, messages: &[Message], now: i64) {
@@ -243,12 +253,18 @@ impl Gathered {
         self.closed.extend(self.reducer.take_closed().into_iter().map(|closed| closed.row));
     }
 
-    fn is_due(&self, now: i64) -> bool {
-        self.raw.len() >= 65_536 || now - self.last >= 60 || now - self.last >= 5 && !self.closed.is_empty()
+    fn is_due(&mut self, now: i64) -> bool {
+        if self.closed_since.is_none() && !self.closed.is_empty() {
+            self.closed_since = Some(now);
+        }
+        self.raw.len() >= 65_536
+            || now - self.last >= 60
+            || self.closed_since.is_some_and(|since| now - since >= 5)
     }
 
     fn checkpoint(&mut self, running: &Running, pos: u64) -> Checkpoint {
         self.last = pos as i64 - 1;
+        self.closed_since = None;
         let mut raw = std::mem::take(&mut self.raw);
         raw.sort_by_key(|reading| (reading.series, reading.time));
         let mut closed = std::mem::take(&mut self.closed);

@@ -12,6 +12,7 @@
 //! starts it again from what is on flash.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -20,7 +21,7 @@ use tracing::{info, warn};
 
 use crate::config::{self, Config, LatticeMode};
 use crate::console::{self, Console, ConsoleError, Sources};
-use crate::ingest::listener::entrance::Entrance;
+use crate::ingest::listener::entrance::{Entrance, EntranceHandle};
 use crate::ingest::listener::tls::{Renewal, TlsError};
 use crate::ingest::listener::{self, Beginnings, Listener, ListenerError};
 use crate::ingest::{self, BrokerDoor};
@@ -142,7 +143,11 @@ fn start_all(tasks: &mut Tasks, config: &Config, store: Store, mut start: Start)
     tasks.thread("store", Stage::Store, move |stop| store.run(channels, store_clock, &beat, &stop))?;
 
     let mut doors = start_doors(tasks, config, &streams, &handle, &inbound, &mut start, &clock)?;
-    doors.extend(start_listener(tasks, config, &streams, &handle, inbound, &mut start, &clock)?);
+    let listener = start_listener(tasks, config, &streams, &handle, inbound, &mut start, &clock)?;
+    let listener = listener.map(|(view, account, entrance)| {
+        doors.push(view);
+        (account, entrance)
+    });
     let pipeline = start_pipeline(tasks, config, streams, &handle, &mut start, (committed_in, checkpoints))?;
 
     let (link, link_handle) = Link::new(config);
@@ -161,6 +166,7 @@ fn start_all(tasks: &mut Tasks, config: &Config, store: Store, mut start: Start)
         started: clock::boottime(),
         clock,
         doors,
+        listener,
         store: start.stats,
         pipeline,
         link: link_handle.state.clone(),
@@ -208,7 +214,7 @@ fn start_listener(
     inbound: mpsc::Sender<Inbound>,
     start: &mut Start,
     clock: &WallClock,
-) -> Result<Option<ingest::DoorView>, AppError> {
+) -> Result<Option<(ingest::DoorView, Arc<listener::Account>, EntranceHandle)>, AppError> {
     if config.site.listeners.is_empty() {
         return Ok(None);
     }
@@ -222,15 +228,15 @@ fn start_listener(
         last_session: start.last_session,
         retained: std::mem::take(&mut start.retained),
         tls,
-        entrance: entrance_handle,
+        entrance: entrance_handle.clone(),
     };
-    let (door, view, _account) =
+    let (door, view, account) =
         Listener::new(&config.site, streams, handle.clone(), inbound, begin, clock.clone())?;
     tasks.thread("listener", Stage::Source, move |stop| door.run(stop))?;
     tasks.essential("entrance", Stage::Source, |stop| entrance.run(stop));
     tasks.essential("renewal", Stage::Source, |stop| renewal.run(stop));
     tasks.thread("verifier", Stage::Support, move |_stop| verifier.run())?;
-    Ok(Some(view))
+    Ok(Some((view, account, entrance_handle)))
 }
 
 fn start_pipeline(
@@ -281,9 +287,9 @@ fn policy(config: &Config) -> Policy {
         let classes = [Durability::Reading, Durability::Window, Durability::None];
         classes.into_iter().find(|class| ingest::door_id(*class) == door).expect("doors come from classes")
     };
-    let broker = doors(config).into_iter().map(|(door, _)| {
-        (door, DoorSetup { durability: durability(door), window, peers: Peers::Broker })
-    });
+    let broker = doors(config)
+        .into_iter()
+        .map(|(door, _)| (door, DoorSetup { durability: durability(door), window, peers: Peers::Broker }));
     let clients = listener::doors().into_iter().filter(|_| !config.site.listeners.is_empty());
     let clients = clients.map(|(door, durability)| {
         (door, DoorSetup { durability, window: listener::window(&config.site), peers: Peers::Clients })

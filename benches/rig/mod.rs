@@ -7,7 +7,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -102,8 +102,7 @@ pub fn mib(bytes: u64) -> String {
 
 /// A loopback port nobody listens on.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free loopback port");
-    listener.local_addr().expect("a bound listener has an address").port()
+    frond::platform::ports::free().expect("a free loopback port")
 }
 
 /// Finds a program: by its variable, on the PATH, or where daemons are.
@@ -194,7 +193,7 @@ pub struct Written {
 }
 
 impl Disk {
-    /// Makes one of so many MiB: ext4 with its defaults, mounted noatime. Needs root.
+    /// Makes one of so many MiB: ext4 with its defaults, mounted noatime,commit=60. Needs root.
     pub fn make(mib: u64) -> io::Result<Disk> {
         let folder = tempfile::tempdir()?;
         let (image, mount) = (folder.path().join("image"), folder.path().join("mount"));
@@ -205,7 +204,7 @@ impl Disk {
         run("mkfs.ext4", &["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", &image])?;
         let device = run("losetup", &["-f", "--show", &image])?;
         let disk = Disk { device, mount, _folder: folder };
-        run("mount", &["-o", "noatime", &disk.device, &disk.mount.display().to_string()])?;
+        run("mount", &["-o", "noatime,commit=60", &disk.device, &disk.mount.display().to_string()])?;
         disk.sync()?;
         Ok(disk)
     }

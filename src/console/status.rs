@@ -2,20 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::cli::render::bytes;
-use crate::ingest::{DoorState, DoorView, Reason, session_suffix};
+use crate::ingest::listener::entrance::EntranceHandle;
+use crate::ingest::listener::{Account, ListenerStats};
+use crate::ingest::{DOWN_ADVICE, DoorState, DoorView, Reason, session_suffix};
 use crate::lattice::LinkState;
 use crate::platform::clock::{self, WallClock};
 use crate::platform::process;
 use crate::runtime::PipelineStats;
 use crate::sample::{Nanos, SECOND};
 use crate::store::StoreStats;
-use crate::uplink;
+use crate::uplink::{self, Mode, SLOW_ADVICE};
 
 /// The rate of wear is an average over ten minutes; it says little before they are over.
 const WEAR_SETTLED: Nanos = 600 * SECOND;
@@ -31,6 +34,8 @@ pub struct Sources {
     pub clock: WallClock,
     /// The doors.
     pub doors: Vec<DoorView>,
+    /// The listener's clients, if there is a listener.
+    pub listener: Option<(Arc<Account>, EntranceHandle)>,
     /// The store.
     pub store: watch::Receiver<StoreStats>,
     /// The pipeline.
@@ -62,6 +67,9 @@ pub struct Status {
     pub complaints: Vec<String>,
     /// The doors.
     pub doors: Vec<DoorStatus>,
+    /// The listener's clients.
+    #[serde(default)]
+    pub listener: Option<ListenerStats>,
     /// The store.
     pub store: StoreStats,
     /// The pipeline.
@@ -163,6 +171,7 @@ impl Sources {
             memory_bytes: process::pss_bytes().unwrap_or(0),
             complaints,
             doors,
+            listener: self.listener.as_ref().map(|(account, entrance)| account.stats(entrance.logins())),
             store,
             pipeline,
             link,
@@ -180,7 +189,8 @@ impl Sources {
     ) -> Vec<String> {
         let mut complaints = Vec::new();
         if !self.has_door {
-            complaints.push("no sensor can reach this gateway: no listener and no mqtt.broker.url".to_owned());
+            complaints
+                .push("no sensor can reach this gateway: no listener and no mqtt.broker.url".to_owned());
         }
         for door in doors.iter().filter(|door| door.state != "connected" && door.state != "open") {
             let reason = door.reason.as_deref().unwrap_or("not connected yet");
@@ -206,6 +216,9 @@ impl Sources {
             let reason = link.reason.as_deref().unwrap_or("not connected yet");
             let advice = link.advice.as_ref().map(|advice| format!("; {advice}")).unwrap_or_default();
             complaints.push(format!("link: {reason}{advice}"));
+        }
+        if uplink.mode == Mode::Slow.to_string() {
+            complaints.push(format!("uplink: {SLOW_ADVICE}"));
         }
         if let Some(refusal) = &uplink.refusal {
             complaints.push(format!("hub: {refusal}"));
@@ -239,7 +252,7 @@ fn door(view: &DoorView) -> DoorStatus {
         DoorState::Connected { .. } => ("connected", None),
         DoorState::Open => ("open", None),
         DoorState::Refused { reason, remedy } => ("refused", Some(format!("{reason}; {remedy}"))),
-        DoorState::Down { reason } => ("down", Some(reason.clone())),
+        DoorState::Down { reason } => ("down", Some(format!("{reason}; {DOWN_ADVICE}"))),
     };
     let counters = &view.counters;
     let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
@@ -415,6 +428,13 @@ impl fmt::Display for Status {
                     "", stream.messages, stream.readings
                 )?;
             }
+        }
+        if let Some(clients) = &self.listener {
+            writeln!(
+                f,
+                "{:<10} {} connected, {} not let in, {} failed logins",
+                "clients", clients.connected, clients.refused, clients.logins.failed
+            )?;
         }
         writeln!(
             f,

@@ -46,7 +46,7 @@ pub use account::Counters;
 pub use broker::{BrokerDoor, DoorError};
 pub use intake::SetupError;
 pub use reason::{Reason, Tally};
-pub use state::{DoorState, DoorView};
+pub use state::{DOWN_ADVICE, DoorState, DoorView};
 
 use crate::sample::{DoorId, Durability};
 

@@ -160,7 +160,11 @@ mod tests {
         assert_eq!(seen.judge(Delivery::Repeated, id(1, 7), upto(0)), Sight::Pending(1));
         assert_eq!(seen.judge(Delivery::Repeated, id(1, 7), upto(1)), Sight::Durable);
         assert_eq!(seen.judge(Delivery::Repeated, id(1, 8), upto(1)), Sight::Fresh, "another digest");
-        assert_eq!(seen.judge(Delivery::First, id(1, 7), upto(1)), Sight::Fresh, "the identifier is used anew");
+        assert_eq!(
+            seen.judge(Delivery::First, id(1, 7), upto(1)),
+            Sight::Fresh,
+            "the identifier is used anew"
+        );
         seen.forget();
         assert_eq!(seen.judge(Delivery::Repeated, id(1, 7), upto(1)), Sight::Fresh);
     }

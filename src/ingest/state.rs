@@ -19,6 +19,9 @@ const PASSWORD_BYTES_MAX: u64 = 65_535;
 /// Refused filters named in one line of the log.
 const FILTERS_NAMED: usize = 4;
 
+/// What somebody should do about a broker that cannot be reached.
+pub const DOWN_ADVICE: &str = "see that the broker runs and mqtt.broker.url leads to it; it keeps the sensors' messages as far as its own limits go";
+
 /// How the door stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DoorState {
@@ -88,7 +91,7 @@ impl Announcer {
                 error!(door, broker, reason, remedy, "the broker refuses")
             }
             DoorState::Down { reason } => {
-                warn!(door, broker, reason, "no connection to the broker; retrying")
+                warn!(door, broker, reason, advice = DOWN_ADVICE, "no connection to the broker; retrying")
             }
         }
         self.state.send_replace(state);

@@ -17,6 +17,7 @@ mod retained;
 pub mod ring;
 pub mod seen;
 mod session;
+pub mod slots;
 pub mod wear;
 
 pub use group::{Group, Readiness};

@@ -17,7 +17,15 @@ const PID_BYTES_MAX: u64 = 16;
 /// The right to use a data directory, until dropped.
 #[derive(Debug)]
 pub struct DirectoryLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for DirectoryLock {
+    /// A child between fork and exec has a copy of the file, and with it the lock: closing ours would not give it back.
+    fn drop(&mut self) {
+        // Without effect only where locks are not supported at all.
+        let _ = self.file.unlock();
+    }
 }
 
 /// Why the data directory may not be used.
@@ -69,7 +77,7 @@ pub fn lock(directory: &Path) -> Result<DirectoryLock, LockError> {
     if let Err(error) = noted {
         tracing::debug!(error = %chain(&error), "the lock file does not name this process");
     }
-    Ok(DirectoryLock { _file: file })
+    Ok(DirectoryLock { file })
 }
 
 fn holder(file: &mut File) -> Option<u32> {

@@ -12,6 +12,7 @@ pub mod log;
 #[expect(unsafe_code, reason = "the allocator is told by a C function")]
 pub mod memory;
 pub mod notify;
+pub mod ports;
 pub mod process;
 pub mod signals;
 #[expect(unsafe_code, reason = "what a child does before exec can only be said in an unsafe closure")]

@@ -5,7 +5,7 @@
 //!   │         └──────────────────▶ alarms ────────┼─▶ checkpoint: position, state, raw blocks, outputs
 //!   └──────────────▶ raw readings, sorted ────────┘        one at a time, one transaction each
 //! ```
-//! A checkpoint is taken when windows have closed (at most every `checkpoint_interval_min`), when an alarm was raised (at
+//! A checkpoint is taken when windows have closed (`checkpoint_interval_min` after the first), when an alarm was raised (at
 //! once), when enough raw readings have gathered, when senders of window streams wait, and every `checkpoint_interval`.
 //! Nothing here survives a power cut by itself: the next start gets the last checkpoint's state and the groups after it.
 //! What is not yet in a checkpoint has left no trace outside, so every reading counts exactly once. Bound: readings since
@@ -126,6 +126,8 @@ pub struct Pipeline {
     hurry: bool,
     urgent: bool,
     checkpointed_at: Instant,
+    /// When the first of the outputs that wait for a checkpoint was made.
+    outputs_since: Option<Instant>,
     stats: PipelineStats,
     stats_out: watch::Sender<PipelineStats>,
 }
@@ -158,6 +160,7 @@ impl Pipeline {
             hurry: false,
             urgent: false,
             checkpointed_at: Instant::now(),
+            outputs_since: None,
             stats: PipelineStats::default(),
             stats_out,
             setup,
@@ -353,16 +356,19 @@ impl Pipeline {
         self.publish_stats();
     }
 
-    fn is_due(&self) -> bool {
-        let since = self.checkpointed_at.elapsed();
+    /// Windows of many series close within seconds of each other; one checkpoint gathers them.
+    fn is_due(&mut self) -> bool {
+        if self.outputs_since.is_none() && self.lines.values().any(Line::has_outputs) {
+            self.outputs_since = Some(Instant::now());
+        }
         let journal = &self.setup.journal;
-        let outputs = || self.lines.values().any(Line::has_outputs);
+        let gathered = |since: Instant| since.elapsed() >= journal.checkpoint_interval_min;
         self.dirty
             && (self.urgent
                 || self.hurry
                 || self.raw_readings >= RAW_READINGS_MAX
-                || since >= journal.checkpoint_interval
-                || since >= journal.checkpoint_interval_min && outputs())
+                || self.checkpointed_at.elapsed() >= journal.checkpoint_interval
+                || self.outputs_since.is_some_and(gathered))
     }
 
     fn send_checkpoint(
@@ -399,6 +405,7 @@ impl Pipeline {
         let urgent = self.urgent || self.hurry;
         self.raw_readings = 0;
         (self.dirty, self.hurry, self.urgent) = (false, false, false);
+        self.outputs_since = None;
         self.checkpointed_at = Instant::now();
         self.publish_stats();
         Checkpoint { pos: self.position, state: state.encode(), raw, outputs, urgent }

@@ -45,6 +45,7 @@ impl Store {
         let pos = self.next_pos;
         let mut ledger = self.ledger.clone();
         let mut usage = self.ring;
+        let mut placed = None;
         let writes = hot_row.is_some()
             || !self.group.sessions.is_empty()
             || !self.group.retained.is_empty()
@@ -59,8 +60,7 @@ impl Store {
             write_sessions(&tx, &self.group.sessions)?;
             write_retained(&tx, self.group.retained.values())?;
             if let Some(row) = &hot_row {
-                tx.prepare_cached("INSERT INTO hot (pos, block) VALUES (?1, ?2)")?
-                    .execute(params![pos, row])?;
+                placed = Some(self.slots.write(&tx, pos, row)?);
             }
             if let Some((checkpoint, _)) = &self.checkpoint {
                 tx.prepare_cached(
@@ -68,7 +68,6 @@ impl Store {
                 )?
                 // The group itself lies behind any checkpoint there can be.
                 .execute(params![checkpoint.pos, checkpoint.state, self.tail.encode(checkpoint.pos), now.or(self.floor)])?;
-                tx.prepare_cached("DELETE FROM hot WHERE pos <= ?1")?.execute([checkpoint.pos])?;
                 ring::append(&tx, &mut usage, &checkpoint.raw, self.policy.journal.ring_bytes_max)?;
                 ledger.append(&tx, &checkpoint.outputs, now.unwrap_or(NEVER_AGES))?;
             }
@@ -80,6 +79,12 @@ impl Store {
             fault::point("journal.after_commit");
             self.names.written();
             self.tell_rejecting(rejecting);
+        }
+        if let Some(place) = placed {
+            self.slots.keep(pos, place);
+        }
+        if let Some((checkpoint, _)) = &self.checkpoint {
+            self.slots.release(checkpoint.pos);
         }
         self.tell_drops(&ledger);
         self.ledger = ledger;

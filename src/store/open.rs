@@ -6,7 +6,7 @@
 //! met corruption while running.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -24,6 +24,10 @@ const PAGE_BYTES: u32 = 1_024;
 /// WAL pages before SQLite moves them into the database: 4 MiB. Hot rows live for a minute and their pages are used
 /// again, so a longer WAL means that most of them are never copied. Recovery reads at most this much.
 const WAL_PAGES: u32 = 4 * 1_024;
+
+/// `sqlite.org/fileformat2.html` §4.1 and §4.2.
+const WAL_HEADER_BYTES: u64 = 32;
+const WAL_FRAME_HEADER_BYTES: u32 = 24;
 
 /// An open database, and what happened on the way.
 #[derive(Debug)]
@@ -151,6 +155,9 @@ fn try_open<T>(
         },
     )?;
     let found = read(&db).map_err(classify)?;
+    if let Err(err) = fill_wal(path) {
+        tracing::debug!(error = %err, "the log of the database is not filled ahead; it wears the flash more until it is full");
+    }
     Ok((db, epoch, found))
 }
 
@@ -173,6 +180,32 @@ fn configure(db: &Connection, bytes_max: u64) -> rusqlite::Result<()> {
     let pages = (bytes_max / page.unsigned_abs().max(512)).clamp(1_024, 4_294_967_294);
     let _pages: i64 = db.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |row| row.get(0))?;
     Ok(())
+}
+
+/// Fills the file of the WAL with zeros up to the size at which SQLite begins it anew. A commit that makes the file longer
+/// costs the file system's journal too, some 16 KiB; one that overwrites does not. SQLite takes what lies behind its last
+/// frame for the rest of an earlier round, whatever it is.
+fn fill_wal(path: &Path) -> std::io::Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    let mut wal = fs::OpenOptions::new().append(true).create(true).open(PathBuf::from(name))?;
+    let length = wal.metadata()?.len();
+    let wanted = WAL_HEADER_BYTES + u64::from(WAL_PAGES) * u64::from(PAGE_BYTES + WAL_FRAME_HEADER_BYTES);
+    let mut missing = wanted.saturating_sub(length);
+    let zeros = vec![0; 64 << 10];
+    let filled = (|| {
+        while missing > 0 {
+            let part = zeros.len().min(usize::try_from(missing).unwrap_or(usize::MAX));
+            wal.write_all(&zeros[..part])?;
+            missing -= part as u64;
+        }
+        wal.sync_all()
+    })();
+    if filled.is_err() {
+        // A full disk: commits need the room more.
+        wal.set_len(length)?;
+    }
+    filled
 }
 
 fn migrate(db: &mut Connection, found: i64) -> rusqlite::Result<()> {

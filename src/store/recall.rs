@@ -63,11 +63,9 @@ impl Store {
         series: &[SeriesId],
         window: (i64, i64),
     ) -> rusqlite::Result<Vec<(Timeline, Vec<Reading>)>> {
-        let mut statement = self.db.prepare_cached("SELECT pos FROM hot ORDER BY pos")?;
-        let positions = statement.query_map([], |row| row.get(0))?.collect::<Result<Vec<u64>, _>>()?;
         let mut pages: Vec<(Timeline, Vec<Reading>)> = Vec::new();
-        for pos in positions {
-            let Ok((_, messages)) = read_hot(&self.db, pos)? else { continue };
+        for pos in self.slots.positions() {
+            let Ok((_, messages)) = read_hot(&self.db, &self.slots, pos)? else { continue };
             for message in messages.into_iter().filter(|m| m.stream == stream) {
                 let readings = ring::select(message.readings, series, window);
                 match pages.iter_mut().find(|(timeline, _)| *timeline == message.timeline) {

@@ -25,8 +25,9 @@ CREATE TABLE boot (
 ) STRICT;
 -- What was committed since the last checkpoint, one row a group commit.
 CREATE TABLE hot (
-    pos   INTEGER PRIMARY KEY,
-    block BLOB NOT NULL
+    slot  INTEGER PRIMARY KEY,          -- used again once a checkpoint contains its position
+    pos   BLOB NOT NULL,                -- eight bytes, big-endian, so that a row's size does not depend on it
+    block BLOB NOT NULL                 -- length, group, zeros
 ) STRICT;
 CREATE TABLE checkpoint (
     id    INTEGER PRIMARY KEY CHECK (id = 0),

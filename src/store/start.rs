@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::journal::seen::Tail;
+use crate::journal::slots::Slots;
 use crate::journal::wear::Wear;
 use crate::journal::{Group, RetainedRow, SessionRow, load_retained, load_sessions, ring};
 use crate::outbox::Settled;
@@ -24,6 +25,7 @@ struct Found {
     names: Names,
     ledger: Ledger,
     ring: ring::Usage,
+    slots: Slots,
     checkpoint: u64,
     state: Vec<u8>,
     floor: Option<Nanos>,
@@ -90,6 +92,7 @@ impl Store {
             names: found.names,
             ledger: found.ledger,
             ring: found.ring,
+            slots: found.slots,
             group: Group::default(),
             tail: found.tail,
             next_pos: found.replay.back().copied().unwrap_or(0).max(found.checkpoint) + 1,
@@ -133,13 +136,10 @@ impl Found {
         let now = Instant::now();
         let mut tail = Tail::decode(&seen, checkpoint, now);
         let (sessions, last_session) = load_sessions(db)?;
-        let replay: VecDeque<u64> = {
-            let mut statement = db.prepare("SELECT pos FROM hot WHERE pos > ?1 ORDER BY pos")?;
-            let rows = statement.query_map([checkpoint], |row| row.get(0))?;
-            rows.collect::<Result<_, _>>()?
-        };
+        let slots = Slots::load(db, checkpoint)?;
+        let replay: VecDeque<u64> = slots.positions().collect();
         for pos in &replay {
-            let Ok((forgotten, messages)) = read_hot(db, *pos)? else { continue };
+            let Ok((forgotten, messages)) = read_hot(db, &slots, *pos)? else { continue };
             forgotten.into_iter().for_each(|door| tail.forget(door));
             for message in &messages {
                 let window = policy.doors.get(&message.door).map_or(0, |door| door.window);
@@ -151,6 +151,7 @@ impl Found {
             names: Names::load(db)?,
             ledger: Ledger::load(db)?,
             ring: ring::usage(db)?,
+            slots,
             checkpoint,
             state,
             floor,

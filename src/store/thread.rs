@@ -11,6 +11,7 @@ use tracing::{error, info, warn};
 
 use crate::journal::peer::{Interval, PeerWindow};
 use crate::journal::seen::Tail;
+use crate::journal::slots::Slots;
 use crate::journal::wear::Wear;
 use crate::journal::{Checkpoint, Committed, Group, Readiness, hot, ring};
 use crate::outbox::Settled;
@@ -40,6 +41,7 @@ pub struct Store {
     pub(super) names: Names,
     pub(super) ledger: Ledger,
     pub(super) ring: ring::Usage,
+    pub(super) slots: Slots,
     pub(super) group: Group,
     pub(super) tail: Tail,
     pub(super) next_pos: u64,
@@ -346,7 +348,7 @@ impl Store {
         loop {
             let Ok(permit) = channels.committed.try_reserve() else { return Ok(()) };
             let group = if let Some(pos) = self.replay.front().copied() {
-                let messages = read_hot(&self.db, pos)?.map(|(_, messages)| messages).unwrap_or_else(|err| {
+                let messages = read_hot(&self.db, &self.slots, pos)?.map(|(_, messages)| messages).unwrap_or_else(|err| {
                     self.stats.damaged += 1;
                     error!(pos, error = %err, "a group of the journal cannot be decoded; its readings are lost");
                     Vec::new()
@@ -376,10 +378,12 @@ impl Store {
 pub(super) type HotRow = (Vec<DoorId>, Vec<Message>);
 
 /// Reads a hot row; the inner result is the row's own fault.
-pub(super) fn read_hot(db: &Connection, pos: u64) -> rusqlite::Result<Result<HotRow, hot::HotError>> {
-    let row: Vec<u8> =
-        db.prepare_cached("SELECT block FROM hot WHERE pos = ?1")?.query_row([pos], |row| row.get(0))?;
-    Ok(hot::decode(&row))
+pub(super) fn read_hot(
+    db: &Connection,
+    slots: &Slots,
+    pos: u64,
+) -> rusqlite::Result<Result<HotRow, hot::HotError>> {
+    Ok(hot::decode(&slots.read(db, pos)?))
 }
 
 async fn until(deadline: Option<Instant>) {

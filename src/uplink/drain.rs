@@ -17,7 +17,7 @@ use super::feed::{Feeds, Fetch};
 use super::flight::Flight;
 use super::floors::{Floors, ReadBack};
 use super::lanes::{Class, Lanes};
-use super::mode::{Facts, Lag, LinkFact, Mode};
+use super::mode::{Facts, Lag, LinkFact, Mode, SLOW_ADVICE};
 use super::status::Status;
 use super::traffic::Hold;
 use super::window::Window;
@@ -318,7 +318,8 @@ impl Drain {
         };
         let mode = Mode::of(facts, &mut self.lag, now);
         if mode != self.status.mode {
-            info!(from = %self.status.mode, to = %mode, "uplink");
+            let advice = (mode == Mode::Slow).then_some(SLOW_ADVICE);
+            info!(from = %self.status.mode, to = %mode, advice, "uplink");
         }
         self.status.mode = mode;
         self.status.window_bytes = self.window.bytes();

@@ -53,7 +53,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use answer::{Answer, Refusal};
-pub use mode::Mode;
+pub use mode::{Mode, SLOW_ADVICE};
 pub use status::{Busy, Status};
 
 use crate::config::Config;

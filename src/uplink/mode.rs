@@ -20,6 +20,8 @@ use tokio::time::Instant;
 /// Ack latency that makes the link slow: four times the half second of queueing the window tolerates.
 pub const LAG_ENTER: Duration = Duration::from_secs(2);
 
+/// What somebody should do about a slow link.
+pub const SLOW_ADVICE: &str = "the hub acknowledges late; nothing is lost, alarms go first; look for who else uses the link, or at the load of the hub";
 /// Ack latency below which a slow link is fit again. Half of [`LAG_ENTER`], so that it does not flap.
 pub const LAG_LEAVE: Duration = Duration::from_secs(1);
 

@@ -12,7 +12,9 @@ use frond::block::{
     decode_readings, encode_envelope, encode_messages, encode_readings,
 };
 use frond::reduce::Reducer;
-use frond::sample::{BootId, DoorId, Message, Nanos, Reading, SECOND, SeriesId, SessionId, StreamId, Timeline, Value};
+use frond::sample::{
+    BootId, DoorId, Message, Nanos, Reading, SECOND, SeriesId, SessionId, StreamId, Timeline, Value,
+};
 
 const START: Nanos = 1_772_323_200 * SECOND;
 
@@ -94,6 +96,23 @@ fn messages_v1() -> Vec<Message> {
             timeline,
             readings: vec![reading; (index % 40 == 7) as usize + (index % 41 != 8) as usize],
         });
+    }
+    messages
+}
+
+/// Version 2 of messages: sessions of clients among them, some without packet identifiers, and a broker's.
+fn messages_v2() -> Vec<Message> {
+    let mut messages = messages_v1();
+    for (index, message) in (0u32..).zip(&mut messages) {
+        message.session = match index % 7 {
+            0 => SessionId::NONE,
+            1 => SessionId(u32::MAX),
+            n => SessionId(n * n),
+        };
+        if index % 7 > 1 && message.pkid != 0 {
+            // Each session counts for itself, and begins anew.
+            message.pkid = (65_530 + index / 7) as u16 % u16::MAX + 1;
+        }
     }
     messages
 }
@@ -181,6 +200,7 @@ fn blocks_v1() -> Vec<(&'static str, Vec<u8>)> {
         ("messages", encode_messages(&messages_v1())),
         ("reducer", reducer_v1().snapshot()),
     ];
+    blocks.push(("messages", encode_messages(&messages_v2())));
     blocks.extend(envelopes_v1().iter().map(|(name, envelope)| (*name, encode_envelope(envelope))));
     blocks
 }
@@ -211,6 +231,13 @@ fn messages_of_version_1_are_read() {
     assert_eq!(decoded, expected);
     let digests = |messages: &[Message]| messages.iter().map(Message::digest).collect::<Vec<_>>();
     assert_eq!(digests(&decoded), digests(&expected));
+}
+
+#[test]
+fn messages_of_version_2_are_read() {
+    // The file holds the sample, sessions included; and messages without sessions are written as before.
+    assert_eq!(decode_messages(&read(2, "messages")).unwrap(), messages_v2());
+    assert_eq!(encode_messages(&messages_v1())[0], 1);
 }
 
 #[test]

@@ -74,8 +74,7 @@ fn nats_server() -> PathBuf {
 }
 
 fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
-    listener.local_addr().expect("it is bound").port()
+    frond::platform::ports::free().expect("loopback has free ports")
 }
 
 fn rendered(text: &str) -> String {

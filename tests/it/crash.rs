@@ -9,7 +9,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use frond::cli::demo::{Door, HubTally, Link, Machine, Plant, Ports, Programs, Random, Source, Tally, Verdict};
+use frond::cli::demo::{
+    Door, HubTally, Link, Machine, Plant, Ports, Programs, Random, Source, Tally, Verdict,
+};
 use frond::cli::demo::{consume, send_until};
 use frond::platform::fault;
 use tokio::time::Instant;
@@ -50,8 +52,10 @@ async fn play(rounds: u64, seed: u64) -> Verdict {
     let ports = Ports::pick().unwrap();
     let hub_leaf = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.hub_leaf));
     let (link, uplink, switch) = Link::bind(hub_leaf).await.unwrap();
-    let programs =
-        Programs { frond: PathBuf::from(env!("CARGO_BIN_EXE_frond")), ..Programs::find(Door::Broker).unwrap() };
+    let programs = Programs {
+        frond: PathBuf::from(env!("CARGO_BIN_EXE_frond")),
+        ..Programs::find(Door::Broker).unwrap()
+    };
     let mut plant = Plant::prepare(folder.path(), programs, ports, uplink, STREAMS).unwrap();
     plant.start_peers().await.unwrap();
     let (tally, hub) = (RefCell::new(Tally::default()), RefCell::new(HubTally::default()));

@@ -4,7 +4,7 @@
 //! binary is `$FROND_NATS_SERVER`, or `nats-server` from the PATH.
 
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream as StdStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -43,10 +43,9 @@ pub enum JetStream {
     Off,
 }
 
-/// A port nobody listens on. Somebody else may take it before its user does; the range is wide enough for tests.
+/// A port nobody listens on.
 pub fn free_port() -> u16 {
-    let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
-    listener.local_addr().expect("a bound listener has an address").port()
+    frond::platform::ports::free().expect("loopback has a free port")
 }
 
 // === impl NatsServer ===
@@ -129,7 +128,10 @@ impl NatsServer {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         let deadline = std::time::Instant::now() + READY_TIMEOUT;
         loop {
-            if let Ok(stream) = StdStream::connect_timeout(&address, Duration::from_secs(1)) {
+            let pid = self.child.as_ref().expect("it was started").id();
+            if frond::platform::ports::listens(pid, self.port).unwrap_or(false)
+                && let Ok(stream) = StdStream::connect_timeout(&address, Duration::from_secs(1))
+            {
                 let mut line = String::new();
                 stream.set_read_timeout(Some(Duration::from_secs(1))).expect("a positive timeout is allowed");
                 if BufReader::new(stream).read_line(&mut line).is_ok() && line.starts_with("INFO") {

@@ -1,7 +1,7 @@
 //! Real peers for tests: a mosquitto on a free loopback port, in a folder of its own, killed by its pid when dropped.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -9,7 +9,6 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
-use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -21,8 +20,7 @@ const PORT_ATTEMPTS: usize = 5;
 
 /// A loopback port nobody listens on.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free loopback port");
-    listener.local_addr().expect("a bound listener has an address").port()
+    frond::platform::ports::free().expect("a free loopback port")
 }
 
 /// Finds a program: the variable's value, the search path, then the folders of system daemons.
@@ -101,7 +99,8 @@ impl Mosquitto {
             if child.try_wait()?.is_some() {
                 return Err(io::ErrorKind::AddrInUse.into());
             }
-            if TcpStream::connect(self.address()).await.is_ok() {
+            let listens = child.id().map(|pid| frond::platform::ports::listens(pid, self.port));
+            if matches!(listens, Some(Ok(true))) {
                 self.child = Some(child);
                 return Ok(());
             }

@@ -71,8 +71,10 @@ async fn replay(recordings: Vec<Recording>, windows: usize) -> (Windows, u64) {
     let ports = Ports::pick().unwrap();
     let (link, uplink, _switch) =
         Link::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, ports.hub_leaf))).await.unwrap();
-    let programs =
-        Programs { frond: PathBuf::from(env!("CARGO_BIN_EXE_frond")), ..Programs::find(Door::Broker).unwrap() };
+    let programs = Programs {
+        frond: PathBuf::from(env!("CARGO_BIN_EXE_frond")),
+        ..Programs::find(Door::Broker).unwrap()
+    };
     let mut plant = Plant::prepare(folder.path(), programs, ports, uplink, STREAMS).unwrap();
     plant.start_peers().await.unwrap();
     let (tally, never) = (RefCell::new(Tally::default()), CancellationToken::new());

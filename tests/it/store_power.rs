@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use frond::block::{self, SeriesEntry};
 use frond::config::{self, FullPolicy};
+use frond::journal::slots::Slots;
 use frond::journal::{Checkpoint, Committed, RawBlock, hot};
 use frond::outbox::{Output, Settled};
 use frond::platform::clock::{Beginning, ClockKeeper};
@@ -219,9 +220,10 @@ fn readings(db: &Connection) -> rusqlite::Result<Vec<i64>> {
     let mut take = |readings: Vec<Reading>| {
         values.extend(readings.iter().map(|reading| reading.value.as_f64() as i64));
     };
-    let mut rows = db.prepare("SELECT block FROM hot")?;
-    for row in rows.query_map([], |row| row.get::<_, Vec<u8>>(0))? {
-        let (_, messages) = hot::decode(&row?).expect("a committed row decodes");
+    let checkpoint = db.query_row("SELECT ifnull(max(pos), 0) FROM checkpoint", [], |row| row.get(0))?;
+    let slots = Slots::load(db, checkpoint)?;
+    for pos in slots.positions() {
+        let (_, messages) = hot::decode(&slots.read(db, pos)?).expect("a committed row decodes");
         messages.into_iter().for_each(|message| take(message.readings));
     }
     let mut rows = db.prepare("SELECT block FROM raw")?;

@@ -49,6 +49,8 @@ const MACHINES_PER_CLIENT: usize = 5;
 const MEASURE_EVERY: Duration = Duration::from_millis(100);
 /// Time the gateway gets, after the machines have stopped, to tell the hub everything.
 const SETTLE_MAX: Duration = Duration::from_secs(60);
+/// Attempts to find ports that nobody takes between choosing and listening.
+const PORT_ATTEMPTS: usize = 5;
 /// How often the gateway is asked how it is.
 const ASK_EVERY: Duration = Duration::from_millis(500);
 /// Windows of simulated machines.
@@ -109,14 +111,11 @@ const SCRIPT: [(f64, Turn); 3] =
 /// Runs the demonstration. `stop` is Ctrl-C: everything ends, without a verdict.
 pub async fn run(args: DemoArgs, stop: CancellationToken) -> anyhow::Result<Exit> {
     let folder = Folder::make(args.folder.clone())?;
-    let ports = Ports::pick()?;
-    let hub_leaf = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.hub_leaf));
-    let (link, uplink, switch) = Link::bind(hub_leaf).await.context("cannot listen on loopback")?;
     let sources = sources(&args)?;
     let toml = gateway_toml(&args)?;
     let door = if args.broker { Door::Broker } else { Door::Listener };
-    let mut plant = Plant::prepare(&folder.path, Programs::find(door)?, ports, uplink, &toml)?;
-    plant.start_peers().await?;
+    let (mut plant, link, switch) = start_plant(&folder, door, &toml).await?;
+    let ports = plant.ports;
     let tally = RefCell::new(Tally::default());
     let hub = RefCell::new(HubTally::default());
     let ending = CancellationToken::new();
@@ -141,6 +140,29 @@ pub async fn run(args: DemoArgs, stop: CancellationToken) -> anyhow::Result<Exit
     };
     let (tally, hub) = (tally.into_inner(), hub.into_inner());
     report(&args, &finished, &tally, &hub)
+}
+
+/// Everything but the gateway, running, with the wire to the hub and its switch.
+async fn start_plant(
+    folder: &Folder,
+    door: Door,
+    toml: &str,
+) -> anyhow::Result<(Plant, Link, watch::Sender<bool>)> {
+    let mut attempt = 1;
+    loop {
+        let ports = Ports::pick()?;
+        let hub_leaf = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.hub_leaf));
+        let (link, uplink, switch) = Link::bind(hub_leaf).await.context("cannot listen on loopback")?;
+        let mut plant = Plant::prepare(&folder.path, Programs::find(door)?, ports, uplink, toml)?;
+        match plant.start_peers().await {
+            Ok(()) => return Ok((plant, link, switch)),
+            Err(PlantError::PortTaken { .. }) if attempt < PORT_ATTEMPTS => {
+                plant.stop().await;
+                attempt += 1;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// What is known at the end beside the tallies.

@@ -1,18 +1,17 @@
 //! The processes of the demonstration: a hub, a leaf node, a gateway and perhaps a broker, in one folder, on loopback.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 use crate::config;
 use crate::console::{self, Request, Status};
-use crate::platform::spawn;
+use crate::platform::{ports, spawn};
 
 /// A process that does not listen within this time is not going to.
 const START_MAX: Duration = Duration::from_secs(20);
@@ -80,6 +79,8 @@ pub enum PlantError {
     Port(#[source] std::io::Error),
     #[error("cannot start {name}")]
     Start { name: &'static str, source: std::io::Error },
+    #[error("somebody else took the port of {name} before it could listen")]
+    PortTaken { name: &'static str },
     #[error("{name} does not listen; its log {log} says why:\n{tail}")]
     Silent { name: &'static str, log: PathBuf, tail: String },
     #[error("the demonstration's own configuration is not accepted")]
@@ -122,16 +123,8 @@ fn find(name: &'static str, variable: &str) -> Result<PathBuf, PlantError> {
 impl Ports {
     /// Four ports that are free now.
     pub fn pick() -> Result<Ports, PlantError> {
-        let listeners = (0..4)
-            .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(PlantError::Port)?;
-        let ports = listeners
-            .iter()
-            .map(|listener| Ok(listener.local_addr()?.port()))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(PlantError::Port)?;
-        Ok(Ports { broker: ports[0], hub: ports[1], hub_leaf: ports[2], leaf: ports[3] })
+        let free = || ports::free().map_err(PlantError::Port);
+        Ok(Ports { broker: free()?, hub: free()?, hub_leaf: free()?, leaf: free()? })
     }
 }
 
@@ -193,7 +186,8 @@ impl Plant {
         })
     }
 
-    /// Starts the broker, if there is one, the hub and the leaf node, and waits until each listens.
+    /// Starts the broker, if there is one, the hub and the leaf node, and waits until each listens. [`PlantError::PortTaken`]
+    /// asks for another try with other ports.
     pub async fn start_peers(&mut self) -> Result<(), PlantError> {
         let Ports { broker, hub, leaf, .. } = self.ports;
         let peer = |program: &Path, conf| {
@@ -203,7 +197,8 @@ impl Plant {
         };
         let nats = &self.programs.nats_server;
         if let Some(mosquitto) = &self.programs.mosquitto {
-            self.broker = Some(self.start("mosquitto", peer(mosquitto, "mosquitto.conf"), Some(broker)).await?);
+            self.broker =
+                Some(self.start("mosquitto", peer(mosquitto, "mosquitto.conf"), Some(broker)).await?);
         }
         self.hub = Some(self.start("hub", peer(nats, "hub.conf"), Some(hub)).await?);
         self.leaf = Some(self.start("leaf", peer(nats, "leaf.conf"), Some(leaf)).await?);
@@ -275,9 +270,15 @@ impl Plant {
         let mut child = command.spawn().map_err(failed)?;
         let deadline = Instant::now() + START_MAX;
         if let Some(port) = port {
-            while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err() {
+            while !child.id().is_some_and(|pid| ports::listens(pid, port).unwrap_or(false)) {
                 if Instant::now() > deadline || matches!(child.try_wait(), Ok(Some(_))) {
-                    return Err(PlantError::Silent { name, tail: tail(&path), log: path });
+                    let tail = tail(&path);
+                    let taken = tail.to_lowercase().contains("address already in use");
+                    return Err(if taken {
+                        PlantError::PortTaken { name }
+                    } else {
+                        PlantError::Silent { name, tail, log: path }
+                    });
                 }
                 tokio::time::sleep(LOOK).await;
             }

@@ -108,6 +108,10 @@ impl Desk {
             filters: Default::default(),
             recalls: Default::default(),
             will: None,
+            habit: Default::default(),
+            newest: Instant::now(),
+            settled: None,
+            hurried: false,
             turn: 0,
         }
     }
@@ -208,7 +212,8 @@ impl Desk {
     /// A connection has ended. `expiry_s` is what the client has changed its session's expiry to with its farewell.
     pub fn lost(&mut self, opened: Opened, leave: Leave, expiry_s: Option<u32>, now: Instant) {
         let Opened { key, turn, .. } = opened;
-        let Some(session) = self.session(key).filter(|session| session.turn == turn && session.conn.is_some())
+        let Some(session) =
+            self.session(key).filter(|session| session.turn == turn && session.conn.is_some())
         else {
             return;
         };
@@ -418,8 +423,8 @@ impl Desk {
             // Not before an earlier one of the same client.
             self.answers.push_back(reply);
         } else {
+            // What it is sent of retained messages begins when all that was read is worked off.
             self.reply(reply);
-            self.pump_dirty();
         }
     }
 
@@ -484,7 +489,8 @@ fn unsuback(version: Version, pkid: u16, codes: &[u8]) -> Vec<u8> {
         Version::V3 => v3::Packet::Unsuback(pid(pkid)).encode(),
         Version::V5 => {
             let code = |code: &u8| {
-                v5::UnsubscribeReasonCode::from_u8(*code).unwrap_or(v5::UnsubscribeReasonCode::UnspecifiedError)
+                v5::UnsubscribeReasonCode::from_u8(*code)
+                    .unwrap_or(v5::UnsubscribeReasonCode::UnspecifiedError)
             };
             v5::Packet::Unsuback(v5::Unsuback::new(pid(pkid), codes.iter().map(code).collect())).encode()
         }

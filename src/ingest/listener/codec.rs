@@ -407,7 +407,10 @@ mod tests {
         let found = frame(&two, 100).unwrap().unwrap();
         assert_eq!((found.end, wanted(&two)), (QOS_1.len(), Some(QOS_1.len())));
         let Ok(Packet::Publish(publish)) = found.decode(&two, Version::V3) else { panic!("a message") };
-        assert_eq!((publish.qos, publish.pkid, &*publish.topic, &*publish.payload), (1, 7, "a/b", &b"xyz"[..]));
+        assert_eq!(
+            (publish.qos, publish.pkid, &*publish.topic, &*publish.payload),
+            (1, 7, "a/b", &b"xyz"[..])
+        );
     }
 
     #[test]

@@ -304,33 +304,45 @@ impl Reader {
 /// Works packets off, waiting for the numbers of new series. Returns how many bytes are done with, and whether the
 /// client must be paused.
 async fn work(site: &Rc<Site>, conn: &Conn, talk: &mut Talk, bytes: &[u8]) -> Result<(usize, bool), Parting> {
+    conn.gather();
+    let outcome = work_gathering(site, conn, talk, bytes).await;
+    conn.release();
+    outcome
+}
+
+async fn work_gathering(
+    site: &Rc<Site>,
+    conn: &Conn,
+    talk: &mut Talk,
+    bytes: &[u8],
+) -> Result<(usize, bool), Parting> {
     let read = Read { arrival: site.desk.borrow().arrival(), now: Instant::now() };
     conn.heard.set(read.now);
     let (mut at, mut outcome) = talk.work(&mut site.desk.borrow_mut(), conn, bytes, read);
-        while let Outcome::Name(held) = outcome {
-            let (publish, unnamed) = *held;
-            site.name(&unnamed).await.map_err(|_| Parting::told(Reason::ServerUnavailable))?;
-            if conn.ending().is_some() {
-                return Err(Parting::gone());
-            }
-            outcome = match talk.hand_over(&mut site.desk.borrow_mut(), publish, read) {
-                Ok(()) => Outcome::More,
-                Err(outcome) => outcome,
-            };
-            if matches!(outcome, Outcome::More) {
-                // The rest of the buffer is still to be looked at.
-                let (done, next) = talk.work(&mut site.desk.borrow_mut(), conn, &bytes[at..], read);
-                at += done;
-                outcome = next;
-            }
+    while let Outcome::Name(held) = outcome {
+        let (publish, unnamed) = *held;
+        site.name(&unnamed).await.map_err(|_| Parting::told(Reason::ServerUnavailable))?;
+        if conn.ending().is_some() {
+            return Err(Parting::gone());
         }
-        site.desk.borrow_mut().settle_now(talk.opened.key);
-        site.pass_on();
-        match outcome {
-            Outcome::Paused => Ok((at, true)),
-            Outcome::End(parting) => Err(parting),
-            Outcome::More | Outcome::Name(_) => Ok((at, false)),
+        outcome = match talk.hand_over(&mut site.desk.borrow_mut(), publish, read) {
+            Ok(()) => Outcome::More,
+            Err(outcome) => outcome,
+        };
+        if matches!(outcome, Outcome::More) {
+            // The rest of the buffer is still to be looked at.
+            let (done, next) = talk.work(&mut site.desk.borrow_mut(), conn, &bytes[at..], read);
+            at += done;
+            outcome = next;
         }
+    }
+    site.desk.borrow_mut().settle_now(talk.opened.key);
+    site.pass_on();
+    match outcome {
+        Outcome::Paused => Ok((at, true)),
+        Outcome::End(parting) => Err(parting),
+        Outcome::More | Outcome::Name(_) => Ok((at, false)),
+    }
 }
 
 /// The client's identifier, or a new one for a client that has none.

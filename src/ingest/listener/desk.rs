@@ -24,8 +24,8 @@ use super::codec::Publish;
 use super::conn::End;
 use super::delivery::{Delivery, Message};
 use super::reason::Reason;
-use super::session::{Answer, Owed, Recall, Session};
 use super::retained::{self, Kept, Retained};
+use super::session::{Answer, Owed, Recall, Session};
 use super::tree::{self, Hit, Tree};
 use crate::config::Clients;
 use crate::ingest::account::{Counters, add};
@@ -100,7 +100,7 @@ pub struct Desk {
     pub(super) own: VecDeque<Publish>,
     pub(super) bounds: Clients,
     /// Messages for subscribers that are not durable yet, by class.
-    held: [VecDeque<(u64, Option<Key>, Rc<Message>)>; 3],
+    held: [VecDeque<Held>; 3],
     held_bytes: usize,
     hits: Vec<Hit<Key>>,
     /// Sessions that have something new in their queue.
@@ -119,6 +119,14 @@ pub(super) struct Reply {
     pub packet: Vec<u8>,
     /// Retained messages that follow it.
     pub recalls: Vec<Recall>,
+}
+
+/// A message for subscribers that is not durable yet.
+struct Held {
+    ticket: u64,
+    /// Who has published it.
+    from: Option<Key>,
+    message: Rc<Message>,
 }
 
 /// A will that waits.
@@ -187,7 +195,10 @@ impl Desk {
                 total: tools.bounds.subscriptions_max.saturating_mul(tools.bounds.sessions_max),
             }),
             retained: Retained::new(
-                retained::Bounds { topics: tools.bounds.retained_max, bytes: tools.bounds.retained_bytes_max },
+                retained::Bounds {
+                    topics: tools.bounds.retained_max,
+                    bytes: tools.bounds.retained_bytes_max,
+                },
                 tools.retained,
             ),
             wills: Vec::new(),
@@ -349,7 +360,8 @@ impl Desk {
     fn deny(&mut self, key: Key, publish: &Publish) -> Result<(), Halt> {
         add(&self.counters.denied, 1);
         let session = self.sessions[key].as_ref();
-        let is_v5 = session.and_then(|s| s.conn.as_ref()).is_some_and(|c| c.version == super::codec::Version::V5);
+        let is_v5 =
+            session.and_then(|s| s.conn.as_ref()).is_some_and(|c| c.version == super::codec::Version::V5);
         let answer = match publish.qos {
             // A message that nobody promised to keep.
             0 => return Ok(()),
@@ -383,8 +395,11 @@ impl Desk {
         }
         session.owed.push_back(owed);
         // Who has sent nearly all he may should not wait for the interval.
-        if class(owed.ticket) == 0 && session.is_nearly_full() {
-            self.pending.within = Some(URGENT);
+        if owed.ticket > 0 && class(owed.ticket) == 0 {
+            session.note_message();
+            if session.hurried {
+                self.pending.within = Some(URGENT);
+            }
         }
         if !session.is_waiting {
             session.is_waiting = true;
@@ -406,7 +421,7 @@ impl Desk {
             return;
         }
         self.held_bytes += message.bytes();
-        self.held[class(ticket)].push_back((ticket, from, message));
+        self.held[class(ticket)].push_back(Held { ticket, from, message });
     }
 
     /// The message is the last of its topic; that is written with the group it is in.
@@ -456,21 +471,22 @@ impl Desk {
 
     /// Everything that has become durable is acknowledged, and goes to subscribers.
     pub fn settle(&mut self) {
+        let now = Instant::now();
         let durable = self.durable.each_mut().map(|durable| *durable.borrow_and_update());
         let is_durable = |ticket: u64| durable[class(ticket)] >= ticket;
         for key in std::mem::take(&mut self.waiting) {
             if let Some(session) = self.sessions[key].as_mut() {
                 session.is_waiting = false;
             }
-            self.settle_session(key, is_durable);
+            self.settle_session(key, now, is_durable);
         }
         while self.answers.front().is_some_and(|reply| is_durable(reply.ticket)) {
             let Some(reply) = self.answers.pop_front() else { break };
             self.reply(reply);
         }
         for class in 0..CLASSES.len() {
-            while self.held[class].front().is_some_and(|(ticket, ..)| is_durable(*ticket)) {
-                let Some((_, from, message)) = self.held[class].pop_front() else { break };
+            while self.held[class].front().is_some_and(|held| is_durable(held.ticket)) {
+                let Some(Held { from, message, .. }) = self.held[class].pop_front() else { break };
                 self.held_bytes -= message.bytes();
                 self.deliver(from, &message);
             }
@@ -482,7 +498,7 @@ impl Desk {
     pub fn settle_now(&mut self, key: Key) {
         let durable = self.durable.each_ref().map(|durable| *durable.borrow());
         if self.sessions[key].as_ref().is_some_and(|session| !session.owed.is_empty()) {
-            self.settle_session(key, |ticket: u64| durable[class(ticket)] >= ticket);
+            self.settle_session(key, Instant::now(), |ticket: u64| durable[class(ticket)] >= ticket);
         }
         self.pump_dirty();
     }
@@ -501,12 +517,13 @@ impl Desk {
         self.waiting.is_empty() && self.is_idle()
     }
 
-    fn settle_session(&mut self, key: Key, is_durable: impl Fn(u64) -> bool) {
+    fn settle_session(&mut self, key: Key, now: Instant, is_durable: impl Fn(u64) -> bool) {
         let Some(session) = self.sessions[key].as_mut() else { return };
         self.out.clear();
-        let mut acknowledged = 0;
+        let (mut acknowledged, mut committed) = (0, 0);
         while session.owed.front().is_some_and(|owed| is_durable(owed.ticket)) {
             let Some(owed) = session.owed.pop_front() else { break };
+            committed += usize::from(owed.ticket > 0);
             let pkid = owed.pkid.to_be_bytes();
             match owed.answer {
                 Answer::Ack => {
@@ -525,6 +542,9 @@ impl Desk {
             acknowledged += 1;
         }
         let waits = !session.owed.is_empty();
+        if committed > 0 {
+            session.note_settled(committed, !waits, now);
+        }
         if waits && !session.is_waiting {
             self.waiting.push(key);
         }
@@ -545,7 +565,10 @@ impl Desk {
     /// Sends what the changed queues have.
     pub fn pump_dirty(&mut self) {
         let now = Instant::now();
-        for key in std::mem::take(&mut self.dirty) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        dirty.sort_unstable();
+        dirty.dedup();
+        for key in dirty {
             self.pump(key, now);
         }
     }

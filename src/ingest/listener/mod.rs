@@ -60,7 +60,7 @@ use self::conn::End;
 use self::desk::{Desk, Halt, Tools};
 use self::entrance::EntranceHandle;
 use self::reason::Reason;
-pub use self::site::Account;
+pub use self::site::{Account, ListenerStats};
 use self::site::{Port, Site};
 use self::tls::Current;
 use crate::config;
@@ -102,6 +102,12 @@ pub enum ListenerError {
         bind: SocketAddr,
         /// Why.
         source: std::io::Error,
+    },
+    /// MQTT in WebSocket messages is asked for.
+    #[error("listener {name} cannot speak WebSocket: this version does not; leave websocket out")]
+    WebSocket {
+        /// The listener.
+        name: String,
     },
     /// A stream cannot be served.
     #[error("a stream cannot be served")]
@@ -168,6 +174,9 @@ impl Listener {
         };
         let mut ports = Vec::new();
         for (listener, tls) in config.listeners.iter().zip(begin.tls) {
+            if listener.framing == config::Framing::WebSocket {
+                return Err(ListenerError::WebSocket { name: listener.name.clone() });
+            }
             let socket = bind(listener.bind).map_err(|source| ListenerError::Bind {
                 name: listener.name.clone(),
                 bind: listener.bind,
@@ -324,7 +333,8 @@ async fn pass_on(site: Rc<Site>) {
         site.wants_way.notified().await;
         loop {
             let (room, permits, inbound) = site.desk.borrow().way();
-            let (Ok(room), Ok(place)) = (room.acquire_many_owned(permits).await, inbound.reserve().await) else {
+            let (Ok(room), Ok(place)) = (room.acquire_many_owned(permits).await, inbound.reserve().await)
+            else {
                 return std::future::pending().await;
             };
             drop((room, place));

@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -24,7 +25,11 @@ use super::tree::Options;
 use super::users::Permissions;
 use crate::ingest::seen::Seen;
 use crate::journal::SessionRow;
+use crate::journal::peer::{Interval, PeerWindow};
 use crate::sample::{Nanos, SessionId};
+
+/// Longest time between two acknowledgements that tells something about a client's window: beyond, it had nothing to say.
+const LENGTH_MAX: Duration = Duration::from_secs(10);
 
 /// The format of what is kept of a session.
 const STATE_VERSION: u8 = 1;
@@ -83,6 +88,14 @@ pub struct Session {
     pub recalls: VecDeque<Recall>,
     /// What is published when the connection is lost.
     pub will: Option<Will>,
+    /// How many messages it sends before it waits, as far as that is known.
+    pub habit: PeerWindow,
+    /// When its last message came.
+    pub newest: Instant,
+    /// When it was last acknowledged something, and how long after the time before.
+    pub settled: Option<(Instant, Duration)>,
+    /// A commit was asked for on its account.
+    pub hurried: bool,
     /// Counts connections: what an earlier one began is not done to a later one.
     pub turn: u64,
 }
@@ -112,10 +125,37 @@ impl Session {
         self.first + self.second.len()
     }
 
-    /// Whether the client has sent nearly all that it may before it gets an acknowledgement.
+    /// Whether the client has sent nearly all that it may, or all that it ever does, before it gets an acknowledgement.
     pub fn is_nearly_full(&self) -> bool {
         let receive_max = self.conn.as_ref().map_or(usize::MAX, |conn| conn.receive_max);
-        self.unacknowledged() >= receive_max - receive_max / 4
+        let waiting = self.unacknowledged();
+        waiting >= receive_max - receive_max / 4
+            || self.habit.learnt().is_some_and(|learnt| waiting >= learnt)
+    }
+
+    /// A message has come that waits for a commit. Clients have windows of their own that no protocol tells: 20 messages
+    /// are common, and would then be all that it sends in an interval.
+    pub fn note_message(&mut self) {
+        let heard = self.conn.as_ref().map_or_else(Instant::now, |conn| conn.heard.get());
+        if let Some((settled, length)) = self.settled {
+            self.habit.message(heard.duration_since(settled), length);
+        }
+        self.newest = heard;
+        self.hurried = self.is_nearly_full();
+    }
+
+    /// Messages were acknowledged, and whether those were all.
+    pub fn note_settled(&mut self, messages: usize, were_all: bool, now: Instant) {
+        if std::mem::take(&mut self.hurried) {
+            self.habit.committed_full();
+        } else if were_all {
+            let length = self.settled.map_or(Duration::ZERO, |(settled, _)| now.duration_since(settled));
+            let length = length.min(LENGTH_MAX);
+            self.habit.interval_over(Interval { messages, silence: now.duration_since(self.newest), length });
+        }
+        let length =
+            self.settled.map_or(LENGTH_MAX, |(settled, _)| now.duration_since(settled).min(LENGTH_MAX));
+        self.settled = Some((now, length));
     }
 
     /// Whether what waits for its client needs acknowledgements first.
@@ -130,12 +170,13 @@ impl Session {
 
     /// What the database keeps.
     pub fn row(&self, left: Option<Nanos>) -> SessionRow {
-        let filter = |(filter, options): (&Box<str>, &Options)| {
+        let filter = |filter: &str, options: &Options| {
             let flags = if options.no_local { NO_LOCAL } else { 0 }
                 | if options.retain_as_published { RETAIN_AS_PUBLISHED } else { 0 };
-            (filter.to_string(), options.qos, flags, options.identifier)
+            (filter.to_owned(), options.qos, flags, options.identifier)
         };
-        let kept = Kept { filters: self.filters.iter().map(filter).collect() };
+        let kept =
+            Kept { filters: self.filters.iter().map(|(name, options)| filter(name, options)).collect() };
         let mut state = vec![STATE_VERSION];
         state.extend(postcard::to_stdvec(&kept).expect("strings and numbers have an encoding"));
         SessionRow {

@@ -3,17 +3,18 @@
 //! All of it lives on the listener's thread. Nothing here is kept across power loss.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use super::connection::READ_BYTES;
 use super::desk::Desk;
-use super::entrance::EntranceHandle;
+use super::entrance::{EntranceHandle, Logins};
 use super::reason::Reason;
 use super::tls::Current;
 use crate::config::{Clients, Listener};
@@ -43,6 +44,25 @@ pub struct Account {
     pub ended: [AtomicU64; ENDED.len()],
 }
 
+/// A snapshot of [`Account`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerStats {
+    /// Clients connected now.
+    pub connected: u64,
+    /// Connections accepted since the start.
+    pub accepted: u64,
+    /// Closed at once because there were as many as may be.
+    pub turned_away: u64,
+    /// Ended before the client was let in.
+    pub unseated: u64,
+    /// Clients not let in.
+    pub refused: u64,
+    /// Clients told to go, by reason; reasons that never occurred are left out.
+    pub ended: BTreeMap<String, u64>,
+    /// Who was let in, and who was not.
+    pub logins: Logins,
+}
+
 /// Reasons counted apart.
 const ENDED: [Reason; 6] = [
     Reason::KeepAlive,
@@ -56,6 +76,25 @@ const ENDED: [Reason; 6] = [
 /// Where a reason is counted; what is not listed counts as a protocol error.
 pub fn ended_as(reason: Reason) -> usize {
     ENDED.iter().position(|known| *known == reason).unwrap_or(ENDED.len() - 1)
+}
+
+// === impl Account ===
+
+impl Account {
+    /// A snapshot.
+    pub fn stats(&self, logins: Logins) -> ListenerStats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let ended = ENDED.iter().zip(&self.ended).map(|(reason, count)| (reason.to_string(), read(count)));
+        ListenerStats {
+            connected: read(&self.connects).saturating_sub(read(&self.closed)),
+            accepted: read(&self.accepted),
+            turned_away: read(&self.turned_away),
+            unseated: read(&self.unseated),
+            refused: read(&self.refused),
+            ended: ended.filter(|(_, count)| *count > 0).collect(),
+            logins,
+        }
+    }
 }
 
 /// One `[[listener]]`.
@@ -92,7 +131,13 @@ pub struct Place<'a> {
 // === impl Site ===
 
 impl Site {
-    pub fn new(desk: Desk, entrance: EntranceHandle, store: Handle, clients: Clients, counters: Arc<Account>) -> Site {
+    pub fn new(
+        desk: Desk,
+        entrance: EntranceHandle,
+        store: Handle,
+        clients: Clients,
+        counters: Arc<Account>,
+    ) -> Site {
         Site {
             desk: RefCell::new(desk),
             entrance,

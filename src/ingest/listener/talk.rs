@@ -99,7 +99,13 @@ impl Talk {
         desk.session(self.opened.key).is_some_and(|session| session.unacknowledged() >= conn.receive_max)
     }
 
-    fn publish(&mut self, desk: &mut Desk, conn: &Conn, mut publish: Publish, read: Read) -> Result<(), Outcome> {
+    fn publish(
+        &mut self,
+        desk: &mut Desk,
+        conn: &Conn,
+        mut publish: Publish,
+        read: Read,
+    ) -> Result<(), Outcome> {
         if conn.version == Version::V5 {
             self.resolve_alias(&mut publish).map_err(|reason| Outcome::End(Parting::told(reason)))?;
             if publish.qos > 0 && self.is_full(desk, conn) {

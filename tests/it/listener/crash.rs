@@ -67,8 +67,11 @@ fn with_fifty_clients_at_full_windows_kills_lose_nothing_and_double_nothing() {
     for value in readings(&db).unwrap() {
         *held.entry(value).or_default() += 1;
     }
-    let expected: Vec<u64> =
-        sent.iter().enumerate().flat_map(|(n, count)| (0..*count).map(move |m| n as u64 * VALUES + m)).collect();
+    let expected: Vec<u64> = sent
+        .iter()
+        .enumerate()
+        .flat_map(|(n, count)| (0..*count).map(move |m| n as u64 * VALUES + m))
+        .collect();
     let lost = expected.iter().filter(|value| !held.contains_key(value)).count();
     let twice = held.values().filter(|count| **count > 1).count();
     println!("{} readings, all acknowledged; lost {lost}, twice {twice}", expected.len());
@@ -129,7 +132,12 @@ impl Sensor {
         self.next
     }
 
-    fn connection(&mut self, at: SocketAddr, ends: &AtomicBool, acknowledged: &AtomicU64) -> std::io::Result<()> {
+    fn connection(
+        &mut self,
+        at: SocketAddr,
+        ends: &AtomicBool,
+        acknowledged: &AtomicU64,
+    ) -> std::io::Result<()> {
         let mut stream = TcpStream::connect(at)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
@@ -137,7 +145,8 @@ impl Sensor {
         stream.write_all(&connect_packet(&Hello { clean: false, ..hello(&id) }))?;
         let mut connack = [0; 4];
         stream.read_exact(&mut connack)?;
-        let again: Vec<u8> = self.flying.iter().flat_map(|(pkid, value)| self.message(0x0a, *pkid, *value)).collect();
+        let again: Vec<u8> =
+            self.flying.iter().flat_map(|(pkid, value)| self.message(0x0a, *pkid, *value)).collect();
         stream.write_all(&again)?;
         loop {
             let mut fresh = Vec::new();

@@ -60,8 +60,9 @@ fn talk(at: SocketAddr, recorder: &Recorder, qos: u8, first: u64) {
 
 /// Opens an image and looks for every promise.
 fn check(folder: &Path, image: &Image) -> Result<(), String> {
-    let config = config::parse(&format!("{PLANT}[[listener]]\nname = \"l\"\nbind = \"127.0.0.1:1\"\n"), "check")
-        .map_err(|err| format!("{err:?}"))?;
+    let config =
+        config::parse(&format!("{PLANT}[[listener]]\nname = \"l\"\nbind = \"127.0.0.1:1\"\n"), "check")
+            .map_err(|err| format!("{err:?}"))?;
     let (store, start) =
         Store::open(policy(&config, folder)).map_err(|err| format!("does not open: {err:?}"))?;
     if let Some(aside) = start.set_aside {

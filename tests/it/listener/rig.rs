@@ -2,7 +2,7 @@
 //! forgotten, or made into checkpoints when a test wants it.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -44,7 +44,7 @@ pub struct Rig {
 
 /// A free port on loopback.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+    frond::platform::ports::free().expect("a free loopback port")
 }
 
 /// The store's policy of a configuration.

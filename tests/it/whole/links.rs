@@ -78,7 +78,8 @@ async fn a_slow_link_is_called_slow_and_loses_nothing() {
     site.wire.send_replace(Wire::Slow(1_000));
     let slow = site.wait("slowness", |status| status.uplink.mode == "slow").await;
     assert_eq!(slow.link.state, "up");
-    site.logged(&["uplink", "to=slow"]).await;
+    assert!(complains(&slow, &["uplink: the hub acknowledges late"]), "{:?}", slow.complaints);
+    site.logged(&["uplink", "to=slow", "the hub acknowledges late"]).await;
     site.wire.send_replace(Wire::Whole);
     books.settle(&sensors.finish().await).await;
 }
@@ -145,6 +146,7 @@ async fn a_broker_that_restarts_or_stays_away_loses_nothing_it_acknowledged() {
     sensors.acknowledged(200).await;
     site.stop(Role::Broker, Signal::SIGTERM).await;
     let down = site.wait("door down", |status| status.doors[0].state == "down").await;
+    assert!(complains(&down, &["see that the broker runs"]), "{:?}", down.complaints);
     assert!(complains(&down, &["door reading: "]), "{:?}", down.complaints);
     site.logged(&["WARN", "no connection to the broker; retrying"]).await;
     let before = sensors.progress.borrow().acknowledged;

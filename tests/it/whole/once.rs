@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use super::site::{QUICK, Role, STREAM, Site};
 
 /// A demonstration of eight seconds has ended within this time.
-const DEMO_MAX: Duration = Duration::from_secs(60);
+const DEMO_MAX: Duration = Duration::from_secs(90);
 /// Demonstrations interrupted.
 const ROUNDS: u64 = 4;
 

@@ -86,8 +86,10 @@ impl Site {
         let mut tasks = JoinSet::new();
         let hub_leaf = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.hub_leaf));
         let (uplink, wire) = wire::lay(hub_leaf, &mut tasks).await;
-        let programs =
-            Programs { frond: PathBuf::from(env!("CARGO_BIN_EXE_frond")), ..Programs::find(Door::Broker).unwrap() };
+        let programs = Programs {
+            frond: PathBuf::from(env!("CARGO_BIN_EXE_frond")),
+            ..Programs::find(Door::Broker).unwrap()
+        };
         let site = Site {
             folder,
             ports,
@@ -201,7 +203,9 @@ impl Site {
     pub async fn run_with(&mut self, role: Role, variables: &[(&str, &str)]) {
         let Ports { broker, hub, leaf, .. } = self.ports;
         let (program, arguments, port): (&Path, &[&str], _) = match role {
-            Role::Broker => (self.programs.mosquitto.as_ref().unwrap(), &["-c", "mosquitto.conf"], Some(broker)),
+            Role::Broker => {
+                (self.programs.mosquitto.as_ref().unwrap(), &["-c", "mosquitto.conf"], Some(broker))
+            }
             Role::Hub => (&self.programs.nats_server, &["-c", "hub.conf"], Some(hub)),
             Role::Leaf => (&self.programs.nats_server, &["-c", "leaf.conf"], Some(leaf)),
             Role::Gateway => (&self.programs.frond, &["run", "--config", "frond.toml"], None),
