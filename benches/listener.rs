@@ -27,7 +27,6 @@ use tokio::time::Instant;
 
 use rig::{Peer, median, mib, percentile, setting};
 
-#[allow(dead_code, reason = "each bench uses a part")]
 mod rig;
 
 /// Core of the system under test, and of everything else.

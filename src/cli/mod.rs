@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
-use crate::platform::log;
+use crate::platform::{log, memory};
 use crate::platform::signals::Signals;
 
 use exit::Exit;
@@ -71,6 +71,7 @@ enum Command {
 
 /// Runs the program and returns its exit code.
 pub fn main() -> Exit {
+    memory::return_large_allocations();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(err) => {

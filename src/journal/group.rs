@@ -1,10 +1,16 @@
 //! Messages waiting for their commit, and when the wait is over. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::sample::{DoorId, Durability, Message};
 
 use super::{RetainedChange, SessionChange};
+
+/// Bytes of retained messages that make a group full, those written over among them: memory is bounded however often
+/// they change.
+const RETAINED_BYTES_MAX: usize = 4 << 20;
+/// What one costs beside its topic and payload.
+const RETAINED_BYTES: usize = 256;
 
 /// Messages waiting for their commit.
 #[derive(Debug, Default)]
@@ -15,8 +21,9 @@ pub struct Group {
     pub forgotten: Vec<DoorId>,
     /// Sessions of the listener that have begun, changed or ended, in order.
     pub sessions: Vec<SessionChange>,
-    /// Retained messages that have changed, in order.
-    pub retained: Vec<RetainedChange>,
+    /// Retained messages that have changed: the last change of each topic.
+    pub retained: HashMap<String, RetainedChange>,
+    retained_bytes: usize,
     readings: usize,
     waiting: BTreeMap<DoorId, Waiting>,
 }
@@ -60,6 +67,21 @@ impl Group {
         waiting
     }
 
+    /// Adds a change of a retained message.
+    pub fn retain(&mut self, change: RetainedChange) {
+        let payload = match &change {
+            RetainedChange::Keep(row) => row.payload.len() + row.properties.len(),
+            RetainedChange::End(_) => 0,
+        };
+        self.retained_bytes += change.topic().len() + payload + RETAINED_BYTES;
+        self.retained.insert(change.topic().to_owned(), change);
+    }
+
+    /// Whether it takes no more.
+    pub fn is_full(&self, readings_max: usize) -> bool {
+        self.readings >= readings_max || self.retained_bytes >= RETAINED_BYTES_MAX
+    }
+
     /// Readings in the group.
     pub fn readings(&self) -> usize {
         self.readings
@@ -80,7 +102,7 @@ impl Group {
 
     /// Whether to commit now. `window` tells how many messages a door's peer leaves unacknowledged.
     pub fn readiness(&self, readings_max: usize, window: impl Fn(DoorId) -> usize) -> Readiness {
-        if self.readings >= readings_max {
+        if self.is_full(readings_max) {
             return Readiness::Full;
         }
         let fills = self
@@ -117,6 +139,20 @@ mod tests {
         assert_eq!(group.readiness(100, |_| 1_000), Readiness::Waits);
         group.push(message(0, 2, 1), Durability::Reading);
         assert_eq!(group.readiness(100, |_| 1_000), Readiness::Full);
+    }
+
+    #[test]
+    fn of_a_retained_topic_the_last_change_counts_and_many_changes_fill_the_group() {
+        // Goal: a topic that changes all the time is written once, and the group is bounded in bytes.
+        let mut group = Group::default();
+        let mut changes = 0;
+        while !group.is_full(100) {
+            group.retain(RetainedChange::End("a".to_owned()));
+            changes += 1;
+        }
+        assert_eq!(group.retained.len(), 1);
+        assert!((10_000..20_000).contains(&changes), "{changes}");
+        assert_eq!(group.readiness(100, |_| 20), Readiness::Full);
     }
 
     #[test]

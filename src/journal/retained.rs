@@ -62,13 +62,12 @@ pub fn load_retained(db: &Connection) -> rusqlite::Result<Vec<RetainedRow>> {
     rows.collect()
 }
 
-/// Writes the last change of each topic.
-pub fn write_retained(tx: &Transaction<'_>, changes: &[RetainedChange]) -> rusqlite::Result<()> {
-    let mut written = std::collections::HashSet::new();
-    for change in changes.iter().rev() {
-        if !written.insert(change.topic()) {
-            continue;
-        }
+/// Writes changes, one for each topic.
+pub fn write_retained<'a>(
+    tx: &Transaction<'_>,
+    changes: impl IntoIterator<Item = &'a RetainedChange>,
+) -> rusqlite::Result<()> {
+    for change in changes {
         match change {
             RetainedChange::Keep(row) => {
                 tx.prepare_cached(
@@ -106,8 +105,8 @@ mod tests {
     }
 
     #[test]
-    fn of_each_topic_the_last_change_counts() {
-        // Goal: what is read back is what was said last. Method: two groups with several changes of the same topics.
+    fn changes_are_read_back() {
+        // Goal: what is read back is what was said last. Method: two groups that change the same topics.
         let db = Connection::open_in_memory().unwrap();
         db.execute_batch(include_str!("../store/schema-3.sql")).unwrap();
         let write = |changes: &[RetainedChange]| {

@@ -9,6 +9,8 @@ pub mod fault;
 pub mod limits;
 pub mod lock;
 pub mod log;
+#[expect(unsafe_code, reason = "the allocator is told by a C function")]
+pub mod memory;
 pub mod notify;
 pub mod ports;
 pub mod process;

@@ -58,7 +58,7 @@ impl Store {
             let tx = self.db.unchecked_transaction()?;
             self.names.write(&tx)?;
             write_sessions(&tx, &self.group.sessions)?;
-            write_retained(&tx, &self.group.retained)?;
+            write_retained(&tx, self.group.retained.values())?;
             if let Some(row) = &hot_row {
                 placed = Some(self.slots.write(&tx, pos, row)?);
             }

@@ -175,7 +175,7 @@ impl Store {
             && !self.stats.rejecting
             && self.held.is_empty()
             && self.outgoing.len() < OUTGOING_MAX
-            && self.group.readings() < self.policy.journal.commit_readings_max
+            && !self.group.is_full(self.policy.journal.commit_readings_max)
     }
 
     fn take(&mut self, inbound: Inbound) {
@@ -190,7 +190,7 @@ impl Store {
                     self.group.owe(door, ticket, Durability::Reading);
                 }
                 self.group.sessions.extend(batch.sessions);
-                self.group.retained.extend(batch.retained);
+                batch.retained.into_iter().for_each(|change| self.group.retain(change));
                 for message in batch.messages {
                     self.take_message(message);
                 }

@@ -4,16 +4,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mqtt_proto::{Pid, QoS, v3, v5};
+use mqtt_proto::{Pid, v3, v5};
 use tokio::time::Instant;
 
 use super::codec::{Connect, Publish, Subscribe, Version};
 use super::conn::{Conn, End};
-use super::delivery::{Delivery, Message, unpack};
+use super::delivery::{Delivery, Message, put_length, unpack};
 use super::desk::{Desk, DueWill, Key, Reply};
 use super::queue::{self, Queue};
 use super::reason::Reason;
-use super::session::{Session, filters_of};
+use super::session::{Recall, Session, filters_of};
 use super::tree::{self, Options, Refused, Subscribed};
 use super::users::{Pass, Permissions};
 use crate::ingest::account::add;
@@ -21,6 +21,8 @@ use crate::ingest::seen::Seen;
 use crate::journal::{SessionChange, SessionRow};
 use crate::sample::{Identity, SECOND, SessionId};
 
+/// Retained messages put into a client's queue at a time.
+const RECALLED_MAX: usize = 32;
 /// Retained messages ended for their age at one look.
 const RETAINED_EXPIRED_MAX: usize = 64;
 
@@ -104,6 +106,7 @@ impl Desk {
             window: 0,
             next_pkid: 0,
             filters: Default::default(),
+            recalls: Default::default(),
             will: None,
             habit: Default::default(),
             newest: Instant::now(),
@@ -307,14 +310,8 @@ impl Desk {
         self.own.push_front(publish);
     }
 
-    pub fn subscribe(
-        &mut self,
-        key: Key,
-        subscribe: Subscribe,
-        version: Version,
-        now: Instant,
-    ) -> Result<(), Reason> {
-        let (mut codes, mut retained) = (Vec::new(), Vec::new());
+    pub fn subscribe(&mut self, key: Key, subscribe: Subscribe, version: Version, now: Instant) -> Result<(), Reason> {
+        let (mut codes, mut recalls) = (Vec::new(), Vec::new());
         let mut has_changed = false;
         for (filter, asked) in &subscribe.filters {
             if asked.no_local && filter.starts_with("$share/") {
@@ -343,11 +340,11 @@ impl Desk {
                 v5::RetainHandling::DoNotSend => false,
             };
             if wants_retained && !filter.starts_with("$share/") {
-                self.collect_retained(filter, options, now, &mut retained);
+                recalls.push(Recall { filter: filter.as_str().into(), options, after: None });
             }
         }
         let packet = suback(version, subscribe.pkid, &codes);
-        self.reply_when_kept(key, has_changed, packet, retained, now);
+        self.reply_when_kept(key, has_changed, packet, recalls, now);
         Ok(())
     }
 
@@ -360,13 +357,18 @@ impl Desk {
         self.tree.subscribe(key, filter, options).map_err(|refused| reason_of(&refused))
     }
 
-    fn collect_retained(&self, filter: &str, options: Options, now: Instant, into: &mut Vec<(Delivery, u8)>) {
+    /// Puts the next retained messages that a client is to be sent into its queue, once that is empty: however many
+    /// there are, none pushes another out. Returns whether there are more to look at.
+    pub(super) fn recall(&mut self, key: Key, now: Instant) -> bool {
         let wall = self.clock.trusted_now();
-        for (topic, kept) in self.retained.matching(filter, wall) {
-            let left = kept
-                .expires
-                .zip(wall)
-                .map(|(at, wall)| Duration::from_secs(((at - wall).max(0) / SECOND) as u64));
+        let Some(session) = self.sessions[key].as_mut() else { return false };
+        if session.queue.waiting() > 0 || session.queue.in_flight() >= session.window {
+            return false;
+        }
+        let Some(mut recall) = session.recalls.pop_front() else { return false };
+        let page = self.retained.page(&recall.filter, recall.after.as_deref(), wall, RECALLED_MAX);
+        for (topic, kept) in page.found {
+            let left = kept.expires.zip(wall).map(|(at, wall)| Duration::from_secs(((at - wall).max(0) / SECOND) as u64));
             let message = Message {
                 topic: topic.into(),
                 payload: kept.payload.clone(),
@@ -375,10 +377,15 @@ impl Desk {
                 properties: unpack(&kept.properties),
                 expires: left.map(|left| now + left),
             };
-            let identifiers = options.identifier.into_iter().collect();
+            let identifiers = recall.options.identifier.into_iter().collect();
             let delivery = Delivery { message: Rc::new(message), retain: true, identifiers };
-            into.push((delivery, options.qos));
+            session.queue.push(delivery.entry(recall.options.qos), session.presence());
         }
+        if let Some(after) = page.next {
+            recall.after = Some(after);
+            session.recalls.push_front(recall);
+        }
+        true
     }
 
     pub fn unsubscribe(&mut self, key: Key, pkid: u16, filters: &[String], version: Version, now: Instant) {
@@ -401,12 +408,12 @@ impl Desk {
         key: Key,
         has_changed: bool,
         packet: Vec<u8>,
-        retained: Vec<(Delivery, u8)>,
+        recalls: Vec<Recall>,
         now: Instant,
     ) {
         let Some(session) = self.session(key) else { return };
         let (turn, is_kept) = (session.turn, session.id != SessionId::NONE);
-        let mut reply = Reply { ticket: 0, key, turn, packet, retained };
+        let mut reply = Reply { ticket: 0, key, turn, packet, recalls };
         if is_kept && has_changed {
             let row = session.row(None);
             reply.ticket = self.note_session(SessionChange::Keep(row));
@@ -416,19 +423,28 @@ impl Desk {
             // Not before an earlier one of the same client.
             self.answers.push_back(reply);
         } else {
+            // What it is sent of retained messages begins when all that was read is worked off.
             self.reply(reply);
-            self.pump_dirty();
         }
     }
 
     pub(super) fn reply(&mut self, reply: Reply) {
-        let Reply { key, turn, packet, retained, .. } = reply;
-        let session = self.sessions[key].as_ref().filter(|session| session.turn == turn);
-        let Some(conn) = session.and_then(|session| session.conn.as_ref()) else { return };
+        let Reply { key, turn, packet, recalls, .. } = reply;
+        let Some(session) = self.sessions[key].as_mut().filter(|session| session.turn == turn) else { return };
+        let Some(conn) = &session.conn else { return };
         conn.send(&packet);
-        for (delivery, qos) in retained {
-            self.enqueue(key, delivery, qos);
+        if recalls.is_empty() {
+            return;
         }
+        for recall in recalls {
+            // Asked for again, it begins again.
+            session.recalls.retain(|other| other.filter != recall.filter);
+            session.recalls.push_back(recall);
+        }
+        while session.recalls.len() > self.bounds.subscriptions_max {
+            session.recalls.pop_front();
+        }
+        self.dirty.push(key);
     }
 
     /// The client has a message.
@@ -457,25 +473,15 @@ fn pid(pkid: u16) -> Pid {
     Pid::try_from(pkid).expect("the codec refuses packets without one")
 }
 
+/// SUBACK. The library's codec for version 3 writes another byte for a refusal than the standard has.
 fn suback(version: Version, pkid: u16, codes: &[u8]) -> Vec<u8> {
-    let encoded = match version {
-        Version::V3 => {
-            let code = |code: &u8| match QoS::from_u8(*code) {
-                Ok(qos) => {
-                    v3::SubscribeReturnCode::from_u8(qos as u8).unwrap_or(v3::SubscribeReturnCode::Failure)
-                }
-                Err(_) => v3::SubscribeReturnCode::Failure,
-            };
-            v3::Packet::Suback(v3::Suback::new(pid(pkid), codes.iter().map(code).collect())).encode()
-        }
-        Version::V5 => {
-            let code = |code: &u8| {
-                v5::SubscribeReasonCode::from_u8(*code).unwrap_or(v5::SubscribeReasonCode::UnspecifiedError)
-            };
-            v5::Packet::Suback(v5::Suback::new(pid(pkid), codes.iter().map(code).collect())).encode()
-        }
-    };
-    encoded.map(|packet| packet.as_ref().to_vec()).unwrap_or_default()
+    let properties: &[u8] = if version == Version::V5 { &[0] } else { &[] };
+    let mut packet = vec![0x90];
+    put_length(2 + properties.len() + codes.len(), &mut packet);
+    packet.extend_from_slice(&pkid.to_be_bytes());
+    packet.extend_from_slice(properties);
+    packet.extend_from_slice(codes);
+    packet
 }
 
 fn unsuback(version: Version, pkid: u16, codes: &[u8]) -> Vec<u8> {

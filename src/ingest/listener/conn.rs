@@ -33,6 +33,8 @@ pub struct Conn {
     writer: OwnedWriteHalf,
     tls: Option<RefCell<rustls::ServerConnection>>,
     out: RefCell<Vec<u8>>,
+    /// What was read is being worked off: all answers to it go out in one write.
+    gathers: Cell<bool>,
     end: Cell<Option<End>>,
     /// What its task waits for beside the socket: room to read, something to write, its end.
     pub wake: Notify,
@@ -55,6 +57,7 @@ impl Conn {
             writer,
             tls: tls.map(RefCell::new),
             out: RefCell::new(Vec::new()),
+            gathers: Cell::new(false),
             end: Cell::new(None),
             wake: Notify::new(),
             version: Version::V3,
@@ -81,6 +84,9 @@ impl Conn {
     /// Writes bytes, or keeps them until the socket takes them.
     pub fn send(&self, bytes: &[u8]) {
         let mut out = self.out.borrow_mut();
+        if self.gathers.get() {
+            return out.extend_from_slice(bytes);
+        }
         let mut rest = bytes;
         if out.is_empty() && self.tls.is_none() {
             match self.writer.try_write(bytes) {
@@ -94,6 +100,22 @@ impl Conn {
         if self.tls.is_some() {
             self.flush();
         } else if !rest.is_empty() {
+            self.wake.notify_one();
+        }
+    }
+
+    /// From now on what is sent is kept, until [`Conn::release`]: a client that asks a thousand things in one breath gets
+    /// its answers in one write.
+    pub fn gather(&self) {
+        self.gathers.set(true);
+    }
+
+    /// Writes what was kept.
+    pub fn release(&self) {
+        self.gathers.set(false);
+        if !self.out.borrow().is_empty() {
+            self.flush();
+            // There may be more to send than was kept.
             self.wake.notify_one();
         }
     }

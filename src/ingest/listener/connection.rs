@@ -304,6 +304,18 @@ impl Reader {
 /// Works packets off, waiting for the numbers of new series. Returns how many bytes are done with, and whether the
 /// client must be paused.
 async fn work(site: &Rc<Site>, conn: &Conn, talk: &mut Talk, bytes: &[u8]) -> Result<(usize, bool), Parting> {
+    conn.gather();
+    let outcome = work_gathering(site, conn, talk, bytes).await;
+    conn.release();
+    outcome
+}
+
+async fn work_gathering(
+    site: &Rc<Site>,
+    conn: &Conn,
+    talk: &mut Talk,
+    bytes: &[u8],
+) -> Result<(usize, bool), Parting> {
     let read = Read { arrival: site.desk.borrow().arrival(), now: Instant::now() };
     conn.heard.set(read.now);
     let (mut at, mut outcome) = talk.work(&mut site.desk.borrow_mut(), conn, bytes, read);

@@ -86,12 +86,15 @@ impl Delivery {
             Version::V5 => {
                 let mut properties = message.properties.as_deref().cloned().unwrap_or_default();
                 properties.topic_alias = None;
-                // The library writes one number; that of the first subscription that matched.
                 properties.subscription_id =
                     self.identifiers.first().and_then(|id| v5::VarByteInt::try_from(*id).ok());
-                properties.message_expiry_interval = message
-                    .expires
-                    .map(|at| u32::try_from(at.saturating_duration_since(now).as_secs()).unwrap_or(u32::MAX));
+                properties.message_expiry_interval = message.expires.map(|at| {
+                    u32::try_from(at.saturating_duration_since(now).as_secs()).unwrap_or(u32::MAX)
+                });
+                if self.identifiers.len() > 1 {
+                    let head = 0x30 | u8::from(dup) << 3 | u8::from(pkid > 0) << 1 | u8::from(self.retain);
+                    return self.encode_numbered(head, pkid, &properties, out);
+                }
                 let publish =
                     v5::Publish { dup, retain: self.retain, qos_pid, topic_name, payload, properties };
                 v5::Packet::Publish(publish).encode()
@@ -102,6 +105,48 @@ impl Delivery {
             out.extend_from_slice(encoded.as_ref());
         }
     }
+}
+
+/// The property of MQTT 5 that names a subscription.
+const SUBSCRIPTION_IDENTIFIER: u8 = 0x0b;
+
+impl Delivery {
+    /// Version 5, with the numbers of several subscriptions: the library writes one.
+    fn encode_numbered(&self, head: u8, pkid: u16, properties: &v5::PublishProperties, out: &mut Vec<u8>) {
+        let mut first = Vec::new();
+        if properties.encode(&mut first).is_err() {
+            return;
+        }
+        // Behind their length, which is at most four bytes.
+        let from = first.iter().take(4).position(|byte| byte & 0x80 == 0).map_or(0, |last| last + 1);
+        let mut properties = first.split_off(from);
+        for id in &self.identifiers[1..] {
+            properties.push(SUBSCRIPTION_IDENTIFIER);
+            put_length(*id as usize, &mut properties);
+        }
+        let (topic, payload) = (self.message.topic.as_bytes(), &self.message.payload);
+        let mut body = Vec::with_capacity(8 + topic.len() + properties.len());
+        body.extend_from_slice(&(topic.len() as u16).to_be_bytes());
+        body.extend_from_slice(topic);
+        if pkid > 0 {
+            body.extend_from_slice(&pkid.to_be_bytes());
+        }
+        put_length(properties.len(), &mut body);
+        body.append(&mut properties);
+        out.push(head);
+        put_length(body.len() + payload.len(), out);
+        out.append(&mut body);
+        out.extend_from_slice(payload);
+    }
+}
+
+/// MQTT's number of variable length (MQTT 5, 1.5.5).
+pub fn put_length(mut length: usize, out: &mut Vec<u8>) {
+    while length > 0x7f {
+        out.push(length as u8 | 0x80);
+        length >>= 7;
+    }
+    out.push(length as u8);
 }
 
 /// The properties of a retained message as bytes: the packet it came in, without topic and payload.

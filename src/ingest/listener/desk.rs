@@ -25,7 +25,7 @@ use super::conn::End;
 use super::delivery::{Delivery, Message};
 use super::reason::Reason;
 use super::retained::{self, Kept, Retained};
-use super::session::{Answer, Owed, Session};
+use super::session::{Answer, Owed, Recall, Session};
 use super::tree::{self, Hit, Tree};
 use crate::config::Clients;
 use crate::ingest::account::{Counters, add};
@@ -51,6 +51,9 @@ const URGENT: Duration = Duration::from_millis(5);
 const SESSION_SOON: Duration = Duration::from_millis(100);
 /// As seldom is a group committed early for that.
 const HURRY_EVERY: Duration = Duration::from_secs(1);
+
+/// Rounds of 64 KiB sent to one client at a go: two milliseconds, then others have their turn.
+const PUMP_ROUNDS: usize = 16;
 
 /// A session's place at the desk. Given again when the session has ended.
 pub type Key = usize;
@@ -97,11 +100,11 @@ pub struct Desk {
     pub(super) own: VecDeque<Publish>,
     pub(super) bounds: Clients,
     /// Messages for subscribers that are not durable yet, by class.
-    held: [VecDeque<(u64, Option<Key>, Rc<Message>)>; 3],
+    held: [VecDeque<Held>; 3],
     held_bytes: usize,
     hits: Vec<Hit<Key>>,
     /// Sessions that have something new in their queue.
-    dirty: Vec<Key>,
+    pub(super) dirty: Vec<Key>,
     out: Vec<u8>,
     /// Identities remembered of a session: twice what its client may leave unacknowledged, because one of version 3 is
     /// not told how many that are.
@@ -115,7 +118,15 @@ pub(super) struct Reply {
     pub turn: u64,
     pub packet: Vec<u8>,
     /// Retained messages that follow it.
-    pub retained: Vec<(Delivery, u8)>,
+    pub recalls: Vec<Recall>,
+}
+
+/// A message for subscribers that is not durable yet.
+struct Held {
+    ticket: u64,
+    /// Who has published it.
+    from: Option<Key>,
+    message: Rc<Message>,
 }
 
 /// A will that waits.
@@ -246,6 +257,8 @@ impl Desk {
             Err(unnamed) => return Err(Halt::Name(publish, unnamed)),
         };
         let ticket = match taken {
+            // A retained message is on flash, too, when it is acknowledged.
+            Taken::Unrouted if publish.retain && publish.qos > 0 => self.note_written(),
             Taken::Unrouted => 0,
             Taken::Content { stream, timeline, readings } => {
                 let session = &self.sessions[key].as_ref().expect("it was there above").id;
@@ -408,7 +421,7 @@ impl Desk {
             return;
         }
         self.held_bytes += message.bytes();
-        self.held[class(ticket)].push_back((ticket, from, message));
+        self.held[class(ticket)].push_back(Held { ticket, from, message });
     }
 
     /// The message is the last of its topic; that is written with the group it is in.
@@ -472,8 +485,8 @@ impl Desk {
             self.reply(reply);
         }
         for class in 0..CLASSES.len() {
-            while self.held[class].front().is_some_and(|(ticket, ..)| is_durable(*ticket)) {
-                let Some((_, from, message)) = self.held[class].pop_front() else { break };
+            while self.held[class].front().is_some_and(|held| is_durable(held.ticket)) {
+                let Some(Held { from, message, .. }) = self.held[class].pop_front() else { break };
                 self.held_bytes -= message.bytes();
                 self.deliver(from, &message);
             }
@@ -552,29 +565,46 @@ impl Desk {
     /// Sends what the changed queues have.
     pub fn pump_dirty(&mut self) {
         let now = Instant::now();
-        for key in std::mem::take(&mut self.dirty) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        dirty.sort_unstable();
+        dirty.dedup();
+        for key in dirty {
             self.pump(key, now);
         }
     }
 
-    /// Sends what a client's queue has, as far as the client takes it.
+    /// Sends what a client's queue has, and then what it is to be sent of the retained messages, as far as the client
+    /// takes it.
     pub fn pump(&mut self, key: Key, now: Instant) {
-        let Some(session) = self.sessions[key].as_mut() else { return };
-        let Some(conn) = session.conn.clone() else { return };
-        self.out.clear();
-        while let Some((pkid, entry)) =
-            session.next_delivery(now, self.out.len() >= super::conn::OUT_FULL || conn.is_clogged())
-        {
-            let before = self.out.len();
-            entry.message.encode(conn.version, pkid, false, now, &mut self.out);
-            if self.out.len() - before > conn.packet_max {
-                // Version 5: a packet the client cannot take is as good as delivered.
-                self.out.truncate(before);
-                session.queue.acknowledge(pkid);
+        for _ in 0..PUMP_ROUNDS {
+            let Some(session) = self.sessions[key].as_mut() else { return };
+            let Some(conn) = session.conn.clone() else { return };
+            self.out.clear();
+            while let Some((pkid, entry)) =
+                session.next_delivery(now, self.out.len() >= super::conn::OUT_FULL || conn.is_clogged())
+            {
+                let before = self.out.len();
+                entry.message.encode(conn.version, pkid, false, now, &mut self.out);
+                if self.out.len() - before > conn.packet_max {
+                    // Version 5: a packet the client cannot take is as good as delivered.
+                    self.out.truncate(before);
+                    session.queue.acknowledge(pkid);
+                }
+            }
+            if !self.out.is_empty() {
+                conn.send(&self.out);
+            }
+            // What is not written yet brings the client back here when it is.
+            if conn.has_out() || session.queue.waiting() == 0 && !self.recall(key, now) {
+                return;
+            }
+            if self.sessions[key].as_ref().is_some_and(|session| session.is_held_up()) {
+                return;
             }
         }
-        if !self.out.is_empty() {
-            conn.send(&self.out);
+        // Others first.
+        if let Some(conn) = self.sessions[key].as_ref().and_then(|session| session.conn.as_ref()) {
+            conn.wake.notify_one();
         }
     }
 
@@ -618,12 +648,18 @@ impl Desk {
         self.pending.messages.is_empty()
             && self.pending.sessions.is_empty()
             && self.pending.retained.is_empty()
+            && self.pending.sessions_ticket.is_none()
     }
 
     /// What is to be written of a session; the ticket that says when it is.
     pub(super) fn note_session(&mut self, change: SessionChange) -> u64 {
-        let ticket = self.ticket(0);
         self.pending.sessions.push(change);
+        self.note_written()
+    }
+
+    /// A ticket for what is written without a message.
+    fn note_written(&mut self) -> u64 {
+        let ticket = self.ticket(0);
         self.pending.sessions_ticket = Some((DoorId(super::DOOR_FIRST), ticket));
         ticket
     }

@@ -84,6 +84,8 @@ pub struct Session {
     pub next_pkid: u16,
     /// What it has subscribed to; the tree has it too, this is what is kept.
     pub filters: BTreeMap<Box<str>, Options>,
+    /// Retained messages it is still to be sent, one for each filter it has subscribed to lately.
+    pub recalls: VecDeque<Recall>,
     /// What is published when the connection is lost.
     pub will: Option<Will>,
     /// How many messages it sends before it waits, as far as that is known.
@@ -96,6 +98,15 @@ pub struct Session {
     pub hurried: bool,
     /// Counts connections: what an earlier one began is not done to a later one.
     pub turn: u64,
+}
+
+/// How far the retained messages of a subscription have been sent.
+#[derive(Debug)]
+pub struct Recall {
+    pub filter: Box<str>,
+    pub options: Options,
+    /// The last topic that was looked at.
+    pub after: Option<Box<str>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -147,6 +158,11 @@ impl Session {
         self.settled = Some((now, length));
     }
 
+    /// Whether what waits for its client needs acknowledgements first.
+    pub fn is_held_up(&self) -> bool {
+        self.queue.in_flight() >= self.window
+    }
+
     /// Whether it outlives its connection.
     pub fn is_kept(&self) -> bool {
         self.expiry_s > 0
@@ -154,12 +170,13 @@ impl Session {
 
     /// What the database keeps.
     pub fn row(&self, left: Option<Nanos>) -> SessionRow {
-        let filter = |(filter, options): (&Box<str>, &Options)| {
+        let filter = |filter: &str, options: &Options| {
             let flags = if options.no_local { NO_LOCAL } else { 0 }
                 | if options.retain_as_published { RETAIN_AS_PUBLISHED } else { 0 };
-            (filter.to_string(), options.qos, flags, options.identifier)
+            (filter.to_owned(), options.qos, flags, options.identifier)
         };
-        let kept = Kept { filters: self.filters.iter().map(filter).collect() };
+        let kept =
+            Kept { filters: self.filters.iter().map(|(name, options)| filter(name, options)).collect() };
         let mut state = vec![STATE_VERSION];
         state.extend(postcard::to_stdvec(&kept).expect("strings and numbers have an encoding"));
         SessionRow {

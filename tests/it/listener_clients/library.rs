@@ -181,14 +181,16 @@ async fn a_will_is_published_when_its_client_is_gone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rumqttc_speaks_mqtt_5_with_aliases_and_properties() {
-    // Goal: what version 5 adds arrives whole. Method: a subscription with an identifier; a message with properties, twice,
+    // Goal: what version 5 adds arrives whole. Method: two subscriptions with identifiers; a message with properties, twice,
     // the second time under its alias alone.
     let gateway = Gateway::start("").await;
     let (panel, mut seen) = v5::AsyncClient::new(options_v5(&gateway, "panel"), 100);
-    let properties = v5::mqttbytes::v5::SubscribeProperties { id: Some(7), user_properties: vec![] };
-    let filter = Filter::new("plant/#", QoS5::AtLeastOnce);
-    panel.subscribe_many_with_properties([filter], properties).await.unwrap();
-    packet_v5(&mut seen, |packet| matches!(packet, v5::mqttbytes::v5::Packet::SubAck(_))).await;
+    for (id, filter) in [(7, "plant/#"), (300, "plant/+/state")] {
+        let properties = v5::mqttbytes::v5::SubscribeProperties { id: Some(id), user_properties: vec![] };
+        let filter = Filter::new(filter, QoS5::AtLeastOnce);
+        panel.subscribe_many_with_properties([filter], properties).await.unwrap();
+        packet_v5(&mut seen, |packet| matches!(packet, v5::mqttbytes::v5::Packet::SubAck(_))).await;
+    }
     let (sensor, mut sent) = v5::AsyncClient::new(options_v5(&gateway, "sensor"), 100);
     packet_v5(&mut sent, |packet| matches!(packet, v5::mqttbytes::v5::Packet::ConnAck(_))).await;
     let properties = || PublishProperties {
@@ -214,7 +216,9 @@ async fn rumqttc_speaks_mqtt_5_with_aliases_and_properties() {
         assert_eq!(&publish.topic[..], b"plant/a/state", "message {n}");
         assert_eq!(properties.user_properties, [("unit".to_owned(), "bar".to_owned())]);
         assert_eq!(properties.content_type.as_deref(), Some("application/json"));
-        assert_eq!(properties.subscription_identifiers, [7]);
+        let mut identifiers = properties.subscription_identifiers;
+        identifiers.sort();
+        assert_eq!(identifiers, [7, 300]);
         assert!(properties.message_expiry_interval.is_some_and(|left| (50..=60).contains(&left)));
     }
     gateway.journalled(2).await;
