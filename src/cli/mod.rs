@@ -21,8 +21,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
-use crate::platform::{log, memory};
 use crate::platform::signals::Signals;
+use crate::platform::{log, memory};
 
 use exit::Exit;
 

@@ -310,7 +310,13 @@ impl Desk {
         self.own.push_front(publish);
     }
 
-    pub fn subscribe(&mut self, key: Key, subscribe: Subscribe, version: Version, now: Instant) -> Result<(), Reason> {
+    pub fn subscribe(
+        &mut self,
+        key: Key,
+        subscribe: Subscribe,
+        version: Version,
+        now: Instant,
+    ) -> Result<(), Reason> {
         let (mut codes, mut recalls) = (Vec::new(), Vec::new());
         let mut has_changed = false;
         for (filter, asked) in &subscribe.filters {
@@ -368,7 +374,10 @@ impl Desk {
         let Some(mut recall) = session.recalls.pop_front() else { return false };
         let page = self.retained.page(&recall.filter, recall.after.as_deref(), wall, RECALLED_MAX);
         for (topic, kept) in page.found {
-            let left = kept.expires.zip(wall).map(|(at, wall)| Duration::from_secs(((at - wall).max(0) / SECOND) as u64));
+            let left = kept
+                .expires
+                .zip(wall)
+                .map(|(at, wall)| Duration::from_secs(((at - wall).max(0) / SECOND) as u64));
             let message = Message {
                 topic: topic.into(),
                 payload: kept.payload.clone(),
@@ -430,7 +439,9 @@ impl Desk {
 
     pub(super) fn reply(&mut self, reply: Reply) {
         let Reply { key, turn, packet, recalls, .. } = reply;
-        let Some(session) = self.sessions[key].as_mut().filter(|session| session.turn == turn) else { return };
+        let Some(session) = self.sessions[key].as_mut().filter(|session| session.turn == turn) else {
+            return;
+        };
         let Some(conn) = &session.conn else { return };
         conn.send(&packet);
         if recalls.is_empty() {

@@ -88,9 +88,9 @@ impl Delivery {
                 properties.topic_alias = None;
                 properties.subscription_id =
                     self.identifiers.first().and_then(|id| v5::VarByteInt::try_from(*id).ok());
-                properties.message_expiry_interval = message.expires.map(|at| {
-                    u32::try_from(at.saturating_duration_since(now).as_secs()).unwrap_or(u32::MAX)
-                });
+                properties.message_expiry_interval = message
+                    .expires
+                    .map(|at| u32::try_from(at.saturating_duration_since(now).as_secs()).unwrap_or(u32::MAX));
                 if self.identifiers.len() > 1 {
                     let head = 0x30 | u8::from(dup) << 3 | u8::from(pkid > 0) << 1 | u8::from(self.retain);
                     return self.encode_numbered(head, pkid, &properties, out);
