@@ -18,7 +18,7 @@ use super::rig::{PLANT, Rig, policy};
 use crate::power_rig::{Image, Recorder, check_images, scratch};
 
 /// Messages of each of the two clients; the value is the promise's number.
-const MESSAGES: u16 = 150;
+const MESSAGES: u16 = 600;
 /// Marks of the second client begin behind this.
 const SECOND: u64 = 10_000;
 /// Variants of each window between two syncs, beside the two plain ones.
