@@ -60,10 +60,13 @@ pub async fn serve(site: Rc<Site>, port: Rc<Port>, stream: TcpStream, peer: Sock
     let _ = stream.set_nodelay(true);
     let tls = match &port.tls {
         None => None,
-        Some(current) => match rustls::ServerConnection::new(Arc::clone(&current.borrow())) {
-            Ok(tls) => Some(tls),
-            Err(_) => return,
-        },
+        Some(current) => {
+            let config = current.borrow().clone();
+            match config.map(rustls::ServerConnection::new) {
+                Some(Ok(tls)) => Some(tls),
+                Some(Err(_)) | None => return,
+            }
+        }
     };
     let (half, writer) = stream.into_split();
     let mut reader = Reader { half, rest: Vec::new() };
