@@ -22,7 +22,7 @@ use tracing::{info, warn};
 use crate::config::{self, Config, LatticeMode};
 use crate::console::{self, Console, ConsoleError, Sources};
 use crate::ingest::listener::entrance::{Entrance, EntranceHandle};
-use crate::ingest::listener::tls::{Renewal, TlsError};
+use crate::ingest::listener::tls::Renewal;
 use crate::ingest::listener::{self, Beginnings, Listener, ListenerError};
 use crate::ingest::{self, BrokerDoor};
 use crate::journal::{Checkpoint, Committed};
@@ -73,8 +73,6 @@ pub enum AppError {
     Door(#[from] ingest::SetupError),
     #[error("clients cannot be let in")]
     Listener(#[from] ListenerError),
-    #[error("certificates of a listener cannot be used")]
-    Tls(#[from] TlsError),
     #[error("the local socket cannot be served")]
     Console(#[from] ConsoleError),
     #[error("the gateway is not complete")]
@@ -222,7 +220,7 @@ fn start_listener(
         return Ok(None);
     }
     let (entrance, verifier, entrance_handle) = Entrance::new(&config.site);
-    let (renewal, tls) = Renewal::new(&config.site.listeners)?;
+    let (renewal, tls) = Renewal::new(&config.site.listeners);
     let durable = listener::doors()
         .map(|(door, _)| start.durable.remove(&door).expect("the store was opened with the same doors"));
     let begin = Beginnings {

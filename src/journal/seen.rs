@@ -161,8 +161,10 @@ fn take_peer(rest: &[u8], has_sessions: bool) -> Option<(Peer, &[u8])> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::sample::{Reading, SeriesId, StreamId, Timeline, Value};
+    use crate::sample::{Reading, SeriesId, StreamId, Timeline, Value as Measured};
 
     fn message(pkid: u16) -> Message {
         Message {
@@ -172,7 +174,7 @@ mod tests {
             pkid,
             stream: StreamId(1),
             timeline: Timeline::Sensor,
-            readings: vec![Reading { series: SeriesId(1), time: i64::from(pkid), value: Value::Int(7) }],
+            readings: vec![Reading { series: SeriesId(1), time: i64::from(pkid), value: Measured::Int(7) }],
         }
     }
 
@@ -239,5 +241,52 @@ mod tests {
         tail.record(3, &of(102), 1_000, begun + 2 * RECENT);
         let left = tail.of_session(SessionId(7));
         assert_eq!((left.len(), left[0].pkid, left[FEW - 1].pkid), (FEW, 71, 102));
+    }
+
+    proptest! {
+        #[test]
+        fn after_any_restart_a_session_knows_what_it_knew_of_committed_messages(
+            steps in prop::collection::vec((0u8..4, 1u32..4, 1usize..5), 1..60),
+        ) {
+            // Goal: identities from checkpoint and rows together are those of the process that died, however often it dies,
+            // and never one of a message that is not on flash. Method: a journal of rows and one checkpoint.
+            const WINDOW: usize = 8;
+            let now = Instant::now();
+            let (mut tail, mut rows, mut checkpoint) = (Tail::default(), Vec::<(u64, Message)>::new(), (0, Vec::new()));
+            let (mut pos, mut next) = (0, [0u16; 4]);
+            for (step, session, count) in steps {
+                match step {
+                    0 | 1 => {
+                        pos += 1;
+                        for _ in 0..count {
+                            next[session as usize] += 1;
+                            let message =
+                                Message { session: SessionId(session), ..message(next[session as usize]) };
+                            tail.record(pos, &message, WINDOW, now);
+                            rows.push((pos, message));
+                        }
+                    }
+                    2 => {
+                        let upto = pos.saturating_sub(count as u64 - 1);
+                        checkpoint = (upto, tail.encode(upto));
+                        rows.retain(|(at, _)| *at > upto);
+                    }
+                    _ => {
+                        let mut back = Tail::decode(&checkpoint.1, checkpoint.0, now);
+                        rows.iter().for_each(|(at, message)| back.record(*at, message, WINDOW, now));
+                        for session in (1..4).map(SessionId) {
+                            let (old, new) = (tail.of_session(session), back.of_session(session));
+                            // What a checkpoint leaves out because the window was full may come back from the rows, not
+                            // the other way round.
+                            prop_assert!(new.ends_with(&old) || old.ends_with(&new), "{old:?} {new:?}");
+                            prop_assert_eq!(new.last(), old.last());
+                            let in_rows = rows.iter().filter(|(_, m)| m.session == session).count();
+                            prop_assert!(new.len() >= in_rows.min(WINDOW));
+                        }
+                        tail = back;
+                    }
+                }
+            }
+        }
     }
 }

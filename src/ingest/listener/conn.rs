@@ -164,6 +164,11 @@ impl Conn {
 
     /// Whether something waits for the socket.
     pub fn has_out(&self) -> bool {
+        // What is kept for one write waits for nobody.
+        !self.gathers.get() && self.is_held_by_socket()
+    }
+
+    fn is_held_by_socket(&self) -> bool {
         !self.out.borrow().is_empty() || self.tls.as_ref().is_some_and(|tls| tls.borrow().wants_write())
     }
 

@@ -41,6 +41,9 @@ const CONNECT_BYTES_MAX: usize = 64 << 10;
 pub const READ_BYTES: usize = 64 << 10;
 /// A client that has been told why is waited for so long to read it.
 const PARTING_WITHIN: Duration = Duration::from_secs(1);
+/// What it may still send meanwhile: what was under way to us, and no flood.
+const PARTING_BYTES_MAX: usize = 1 << 20;
+const PARTING_PIECE: usize = 4 << 10;
 /// Messages a client may be sent before it has acknowledged one.
 const DELIVERIES_MAX: u16 = 64;
 
@@ -57,10 +60,13 @@ pub async fn serve(site: Rc<Site>, port: Rc<Port>, stream: TcpStream, peer: Sock
     let _ = stream.set_nodelay(true);
     let tls = match &port.tls {
         None => None,
-        Some(current) => match rustls::ServerConnection::new(Arc::clone(&current.borrow())) {
-            Ok(tls) => Some(tls),
-            Err(_) => return,
-        },
+        Some(current) => {
+            let config = current.borrow().clone();
+            match config.map(rustls::ServerConnection::new) {
+                Some(Ok(tls)) => Some(tls),
+                Some(Err(_)) | None => return,
+            }
+        }
     };
     let (half, writer) = stream.into_split();
     let mut reader = Reader { half, rest: Vec::new() };
@@ -96,6 +102,24 @@ pub async fn serve(site: Rc<Site>, port: Rc<Port>, stream: TcpStream, peer: Sock
         }
     };
     let _ = timeout(PARTING_WITHIN, written).await;
+    // The last to hold it: nothing more is written.
+    drop(conn);
+    if let End::Told(_) = parting.end {
+        let _ = timeout(PARTING_WITHIN, hear_out(&mut reader.half)).await;
+    }
+}
+
+/// Reads what a client still sends that has been told to go. A socket that is closed with something unread in it is reset,
+/// and the reset would overtake what the client was told.
+async fn hear_out(half: &mut OwnedReadHalf) {
+    let (mut scrap, mut left) = (Vec::with_capacity(PARTING_PIECE), PARTING_BYTES_MAX);
+    while let Ok(read @ 1..) = half.read_buf(&mut scrap).await {
+        scrap.clear();
+        left = left.saturating_sub(read);
+        if left == 0 {
+            return;
+        }
+    }
 }
 
 /// Reads CONNECT and lets the client in, or answers why not.

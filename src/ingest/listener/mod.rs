@@ -238,10 +238,11 @@ impl Listener {
         };
         site.stops.set(true);
         if ended.is_ok() {
+            let mut durable = durable;
             let last = async {
                 while !site.desk.borrow().is_settled() {
                     site.pass_on();
-                    if wait(&mut durable.clone()).await.is_err() {
+                    if wait(&mut durable).await.is_err() {
                         break;
                     }
                     site.desk.borrow_mut().settle();
@@ -277,7 +278,8 @@ async fn accept(site: Rc<Site>, port: Rc<Port>, socket: TcpListener, stop: Cance
                 port.open.set(connections.len());
                 continue;
             }
-            accepted = socket.accept(), if !stop.is_cancelled() => accepted,
+            () = stop.cancelled() => break,
+            accepted = socket.accept() => accepted,
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
@@ -303,6 +305,9 @@ async fn accept(site: Rc<Site>, port: Rc<Port>, socket: TcpListener, stop: Cance
             sleep(Duration::from_secs(1).saturating_sub(now.duration_since(second.0))).await;
         }
     }
+    drop(socket);
+    // Those that are connected end by themselves, or are ended with this task.
+    while connections.join_next().await.is_some() {}
 }
 
 /// Acknowledges and delivers what becomes durable.

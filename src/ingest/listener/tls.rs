@@ -7,6 +7,9 @@
 //!      │  └─ files mended
 //!      └──── files changed, and they are not good: the old ones stay, and the log says why, once for each change
 //! ```
+//! Files that are not good at the start leave the listener's connections closed at once until they are mended: there is a
+//! buffer to drain, and plain text is no stand-in.
+//!
 //! What for: certificates are renewed every few weeks or months, and a gateway must not drop its sensors for that.
 //! State: [`Renewal`], a task, owns what was read; acceptors look at a `watch` for each new connection. Nothing is kept
 //! across power loss, nothing is dropped. Bounds: [`FILE_BYTES_MAX`], one look every [`LOOK_EVERY`].
@@ -90,8 +93,8 @@ pub enum TlsError {
     },
 }
 
-/// What acceptors look at: the configuration for the next connection.
-pub type Current = watch::Receiver<Arc<ServerConfig>>;
+/// What acceptors look at: the configuration for the next connection; `None` while there is none that can be used.
+pub type Current = watch::Receiver<Option<Arc<ServerConfig>>>;
 
 /// Reads certificates again when their files change.
 #[derive(Debug)]
@@ -104,7 +107,7 @@ struct Watched {
     listener: String,
     tls: ListenerTls,
     seen: Vec<Stamp>,
-    current: watch::Sender<Arc<ServerConfig>>,
+    current: watch::Sender<Option<Arc<ServerConfig>>>,
 }
 
 /// What tells that a file is another than before, without reading it. `None`: it cannot be looked at.
@@ -156,8 +159,8 @@ pub fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
 
 impl Renewal {
     /// Reads the certificates of every listener that has any. Returns, beside the task, what each listener accepts with,
-    /// in the order of `listeners`.
-    pub fn new(listeners: &[Listener]) -> Result<(Renewal, Vec<Option<Current>>), TlsError> {
+    /// in the order of `listeners`; `None` is one without TLS.
+    pub fn new(listeners: &[Listener]) -> (Renewal, Vec<Option<Current>>) {
         let mut renewal = Renewal { watched: Vec::new() };
         let mut currents = Vec::new();
         for listener in listeners {
@@ -167,7 +170,16 @@ impl Renewal {
             };
             // Stamps first: what changes while it is read is read again.
             let seen = stamps(tls);
-            let (current, view) = watch::channel(Arc::new(load(tls)?));
+            let (current, view) = watch::channel(None);
+            match load(tls) {
+                Ok(config) => drop(current.send_replace(Some(Arc::new(config)))),
+                Err(err) => error!(
+                    listener = listener.name,
+                    error = %chain(&err),
+                    advice = "mend the files; they are looked at every few seconds",
+                    "certificates cannot be used; nobody can connect to this listener"
+                ),
+            }
             renewal.watched.push(Watched {
                 listener: listener.name.clone(),
                 tls: tls.clone(),
@@ -176,7 +188,7 @@ impl Renewal {
             });
             currents.push(Some(view));
         }
-        Ok((renewal, currents))
+        (renewal, currents)
     }
 
     /// Looks at the files now and then, until stopped.
@@ -200,7 +212,7 @@ impl Renewal {
             watched.seen = stamps;
             match load(&watched.tls) {
                 Ok(config) => {
-                    watched.current.send_replace(Arc::new(config));
+                    watched.current.send_replace(Some(Arc::new(config)));
                     info!(
                         listener = watched.listener,
                         "certificates are read again; new connections get the new ones"

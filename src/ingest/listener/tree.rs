@@ -31,6 +31,12 @@ pub const NODES_MAX: usize = 65_536;
 /// Bytes of all filters: with [`NODES_MAX`] the bound of what subscriptions cost.
 pub const FILTERS_BYTES_MAX: usize = 8 << 20;
 
+/// Topics whose subscribers are remembered until a subscription changes, the longest of them, and the subscribers of all
+/// of them: 1,024 × 300 bytes and 16,384 × 40 bytes are 1 MB. When they are more, the remembering begins anew.
+const ROUTES_MAX: usize = 1024;
+const ROUTE_TOPIC_BYTES_MAX: usize = 256;
+const ROUTE_HITS_MAX: usize = 16_384;
+
 /// How many subscriptions there may be.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
@@ -114,6 +120,16 @@ pub struct Tree<K> {
     nodes: usize,
     filter_bytes: usize,
     generation: u64,
+    routes: Routes<K>,
+}
+
+/// What was found for topics since a subscription changed. A topic that matches thousands of wildcards is searched for
+/// once, not for each of its messages.
+#[derive(Debug)]
+struct Routes<K> {
+    generation: u64,
+    by_topic: HashMap<Box<str>, Vec<Hit<K>>>,
+    hits: usize,
 }
 
 #[derive(Debug)]
@@ -174,6 +190,7 @@ impl<K: Copy + Ord + Hash> Tree<K> {
             nodes: 0,
             filter_bytes: 0,
             generation: 0,
+            routes: Routes { generation: 0, by_topic: HashMap::new(), hits: 0 },
         }
     }
 
@@ -273,8 +290,17 @@ impl<K: Copy + Ord + Hash> Tree<K> {
         if self.subscriptions == 0 {
             return;
         }
+        if self.routes.generation != self.generation {
+            self.routes.clear(self.generation);
+        }
+        if let Some(known) = self.routes.by_topic.get(topic) {
+            return hits.extend_from_slice(known);
+        }
+        // Whether every message of the topic goes to the same clients, whoever publishes it.
+        let mut lasting = true;
         let mut shared = Vec::new();
         self.root.visit(Some(topic), Wildcards::at_start(topic), &mut |seats| {
+            lasting &= seats.groups.is_empty() && !seats.single.iter().any(|(_, options)| options.no_local);
             let wants = |(client, options): &&(K, Options)| !(options.no_local && from == Some(*client));
             hits.extend(
                 seats.single.iter().filter(wants).map(|(client, options)| Hit::new(*client, options)),
@@ -282,7 +308,31 @@ impl<K: Copy + Ord + Hash> Tree<K> {
             shared.extend(seats.groups.iter_mut().map(|group| group.pick(&can_take)));
         });
         merge(hits);
+        if lasting {
+            self.routes.remember(topic, hits);
+        }
         hits.append(&mut shared);
+    }
+}
+
+// === impl Routes ===
+
+impl<K: Copy> Routes<K> {
+    fn clear(&mut self, generation: u64) {
+        self.generation = generation;
+        self.by_topic.clear();
+        self.hits = 0;
+    }
+
+    fn remember(&mut self, topic: &str, hits: &[Hit<K>]) {
+        if topic.len() > ROUTE_TOPIC_BYTES_MAX || hits.len() > ROUTE_HITS_MAX {
+            return;
+        }
+        if self.by_topic.len() >= ROUTES_MAX || self.hits + hits.len() > ROUTE_HITS_MAX {
+            self.clear(self.generation);
+        }
+        self.hits += hits.len();
+        self.by_topic.insert(topic.into(), hits.to_vec());
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use frond::block;
 use frond::config;
 use frond::journal::hot;
+use frond::journal::slots::Slots;
 use frond::sample::Reading;
 use frond::store::Store;
 use rusqlite::Connection;
@@ -17,7 +18,7 @@ use super::rig::{PLANT, Rig, policy};
 use crate::power_rig::{Image, Recorder, check_images, scratch};
 
 /// Messages of each of the two clients; the value is the promise's number.
-const MESSAGES: u16 = 150;
+const MESSAGES: u16 = 600;
 /// Marks of the second client begin behind this.
 const SECOND: u64 = 10_000;
 /// Variants of each window between two syncs, beside the two plain ones.
@@ -102,9 +103,10 @@ pub fn readings(db: &Connection) -> rusqlite::Result<Vec<u64>> {
     let mut take = |readings: Vec<Reading>| {
         values.extend(readings.iter().map(|reading| reading.value.as_f64() as u64));
     };
-    let mut rows = db.prepare("SELECT block FROM hot")?;
-    for row in rows.query_map([], |row| row.get::<_, Vec<u8>>(0))? {
-        let (_, messages) = hot::decode(&row?).expect("a committed row decodes");
+    let checkpoint = db.query_row("SELECT ifnull(max(pos), 0) FROM checkpoint", [], |row| row.get(0))?;
+    let slots = Slots::load(db, checkpoint)?;
+    for pos in slots.positions() {
+        let (_, messages) = hot::decode(&slots.read(db, pos)?).expect("a committed row decodes");
         messages.into_iter().for_each(|message| take(message.readings));
     }
     let mut rows = db.prepare("SELECT block FROM raw")?;

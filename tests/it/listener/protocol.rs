@@ -31,8 +31,10 @@ fn an_acknowledgement_comes_when_the_reading_is_committed_and_in_order() {
         client.publish(0, "plant/x", 0, &(first + 2).to_string());
         client.publish(QOS_1, "plant/x", 3, &(first + 3).to_string());
         assert_eq!((client.answer(0x40), client.answer(0x50), client.answer(0x40)), (1, 2, 3));
-        let values = rig.values();
-        assert!([0, 1, 3].iter().all(|n| values.contains(&(first + n))), "{values:?}");
+        rig.wait("acknowledged readings committed", |rig| {
+            let values = rig.values();
+            [0, 1, 3].iter().all(|n| values.contains(&(first + n)))
+        });
         client.send(&packet(0x62, &[0, 2]));
         assert_eq!(client.answer(0x70), 2);
         client.send(&[0xc0, 0]);
@@ -61,7 +63,7 @@ fn a_message_that_comes_again_is_acknowledged_and_not_counted() {
     assert!(present, "the session is kept");
     client.publish(QOS_1 | DUP, "plant/x", 7, "1");
     assert_eq!(client.answer(0x40), 7);
-    assert_eq!(rig.values(), [1, 2]);
+    rig.wait("two readings committed", |rig| rig.values() == [1, 2]);
     rig.stop();
     let rig = Rig::start(folder.path(), "");
     let (mut client, present) = Client::enter(rig.at, &kept("sensor"));
@@ -131,7 +133,7 @@ fn readings_reach_subscribers_after_they_are_committed() {
     sensor.publish(QOS_1, "plant/x", 1, "41");
     let (head, topic, payload, pkid) = panel.message();
     assert_eq!((head, topic.as_str(), payload.as_str()), (0x32, "plant/x", "41"));
-    assert!(rig.values().contains(&41), "it was committed before");
+    rig.wait("its reading committed", |rig| rig.values().contains(&41));
     panel.send(&packet(0x40, &pkid.to_be_bytes()));
     sensor.publish(QOS_2, "cmd/valve", 2, "open");
     let (head, topic, ..) = panel.message();
@@ -253,7 +255,7 @@ fn aliases_and_the_receive_maximum_are_kept_to() {
     let burst: Vec<u8> = (1..=50).flat_map(|pkid| publish_packet(4, QOS_1, "plant/x", pkid, b"8")).collect();
     client.send(&burst);
     (1..=50).for_each(|pkid| assert_eq!(client.answer(0x40), pkid));
-    assert_eq!(rig.values().iter().filter(|value| **value == 8).count(), 50);
+    rig.wait("all fifty committed", |rig| rig.values().iter().filter(|value| **value == 8).count() == 50);
     rig.stop();
 }
 

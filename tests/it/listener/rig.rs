@@ -110,7 +110,7 @@ impl Rig {
             config.streams.iter().map(|stream| (start.streams[&stream.name], stream.clone())).collect();
         let handle = Handle { commands, newest: start.newest.clone(), epoch: start.epoch };
         let (entrance, verifier, entrance_handle) = Entrance::new(&config.site);
-        let (_renewal, tls) = Renewal::new(&config.site.listeners).unwrap();
+        let (_renewal, tls) = Renewal::new(&config.site.listeners);
         let begin = Beginnings {
             durable: listener::doors().map(|(door, _)| start.durable.remove(&door).unwrap()),
             sessions: std::mem::take(&mut start.sessions),

@@ -65,6 +65,6 @@ fn rumqttc_with_a_full_window_loses_nothing() {
         }
     }
     sending.join().unwrap();
-    assert_eq!(rig.values(), (0..5_000).collect::<Vec<_>>());
+    rig.wait("all committed, once and in order", |rig| rig.values() == (0..5_000).collect::<Vec<_>>());
     rig.stop();
 }

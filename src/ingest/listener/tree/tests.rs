@@ -154,6 +154,23 @@ fn the_tree_is_bounded_in_levels_whatever_is_subscribed_to() {
 }
 
 #[test]
+fn what_is_remembered_of_topics_is_bounded_and_ends_with_the_next_change() {
+    // Goal: neither topics nor subscribers fill the memory, and nobody is missed. Method: more topics than are kept, each
+    // with forty subscribers; then a change; long topics.
+    let filters: Vec<_> = (0..40).map(|client| (client, "#", 0)).collect();
+    let mut tree = tree(&filters);
+    for n in 0..3_000 {
+        assert_eq!(hits(&mut tree, &n.to_string()).len(), 40);
+        assert!(tree.routes.hits <= ROUTE_HITS_MAX && tree.routes.by_topic.len() <= ROUTES_MAX);
+    }
+    assert_eq!(hits(&mut tree, "2999").len(), 40);
+    assert!(tree.unsubscribe(7, "#"));
+    assert_eq!(hits(&mut tree, "2999").len(), 39);
+    assert_eq!(hits(&mut tree, &"x".repeat(1000)).len(), 39);
+    assert!(tree.routes.by_topic.keys().all(|topic| topic.len() <= ROUTE_TOPIC_BYTES_MAX));
+}
+
+#[test]
 fn thousands_of_filters_are_searched_by_level() {
     // Goal: the time of a message does not depend on the number of filters. Method: count the seats that are looked at.
     let mut tree = Tree::new(ROOMY);
@@ -242,6 +259,9 @@ proptest! {
             let singles: BTreeMap<u32, u8> =
                 found.iter().take(expected.len()).map(|hit| (hit.client, hit.qos)).collect();
             prop_assert_eq!(&singles, &expected, "{}", topic);
+            let mut again = Vec::new();
+            tree.route(&topic, None, |_| true, &mut again);
+            prop_assert_eq!(&again[..expected.len()], &found[..expected.len()], "what is remembered is the same");
             let shared = &found[expected.len()..];
             prop_assert_eq!(shared.len(), groups.len(), "one of each group that matches: {}", topic);
             for hit in shared {
