@@ -92,6 +92,11 @@ def mount_stick(machine):
     machine.ask("modprobe -a loop squashfs; mkdir -p /run/stick && mount -t squashfs -o ro /dev/vdb /run/stick")
 
 
+def rauc_is_there(machine):
+    """Without systemd nobody starts RAUC when it is asked for."""
+    machine.ask("until busctl status de.pengutronix.rauc >/dev/null 2>&1; do sleep 1; done")
+
+
 def standing(machine):
     return machine.slot(), machine.confirmed()
 
@@ -134,6 +139,7 @@ def bundles_that_do_not_start_end_on_the_old_slot(stage):
     for name in ("no-kernel", "half-root"):
         machine.start(*plug(stage), init=SERVICE_SHELL)
         machine.shows("service shell, slot a")
+        rauc_is_there(machine)
         mount_stick(machine)
         install = f"""
             busctl call de.pengutronix.rauc / de.pengutronix.rauc.Installer InstallBundle 'sa{{sv}}' /run/stick/{name}.raucb 0 || exit 1
@@ -176,6 +182,7 @@ def power_cuts_during_an_install_leave_the_old_slot(stage):
     for _ in range(2):
         machine.start(*plug(stage), init=SERVICE_SHELL)
         machine.shows("service shell, slot a")
+        rauc_is_there(machine)
         mount_stick(machine)
         machine.ask("busctl call de.pengutronix.rauc / de.pengutronix.rauc.Installer InstallBundle 'sa{sv}' /run/stick/good.raucb 0")
         time.sleep(dice.uniform(1, 12))
