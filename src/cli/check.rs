@@ -281,11 +281,11 @@ mod tests {
         let expected = "read frond.toml\n\
             \n\
             stream     topics           decode          series           reduce  durability  lane   wear a day\n\
-            press      plant/press/# x  json            {topic}/{field}  1m +5s  reading     data   120 MB\n\
+            press      plant/press/# x  json            {topic}/{field}  1m +5s  reading     data   86.5 MB\n\
             vibration  v/+              packed 25600/s  {topic}/{field}  none    reading     alarm  unknown\n\
             \n\
             broker door: localhost:1883\n\
-            gateway gw: valid; expected wear 120 MB a day, budget 1.64 GB; 1 stream without expect_per_second is not counted\n";
+            gateway gw: valid; expected wear 86.5 MB a day, budget 1.64 GB; 1 stream without expect_per_second is not counted\n";
         assert_eq!(printed(VALID), expected);
     }
 

@@ -308,12 +308,12 @@ fn what_is_probably_not_meant_in_a_stream_is_pointed_out() {
     );
     assert_eq!(
         doubted_streams(&format!(
-            "journal.wear_bytes_per_day = \"1GB\"\n{}",
+            "journal.wear_bytes_per_day = \"500MB\"\n{}",
             stream("expect_per_second = 1000")
         )),
         [
-            "frond.toml:3: journal.wear_bytes_per_day: the streams are expected to write 1.20 GB a day, more than the \
-          budget of 1.00 GB"
+            "frond.toml:3: journal.wear_bytes_per_day: the streams are expected to write 865 MB a day, more than the \
+          budget of 500 MB"
         ]
     );
     assert_eq!(
