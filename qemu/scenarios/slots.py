@@ -94,7 +94,7 @@ def mount_stick(machine):
 
 def rauc_is_there(machine):
     """Without systemd nobody starts RAUC when it is asked for."""
-    machine.ask("until busctl status de.pengutronix.rauc >/dev/null 2>&1; do sleep 1; done")
+    machine.ask("until busctl call org.freedesktop.DBus / org.freedesktop.DBus NameHasOwner s de.pengutronix.rauc | grep -q true; do sleep 1; done")
 
 
 def standing(machine):
