@@ -66,7 +66,7 @@ async fn bench() {
     pin(broker.pid(), CORES.0);
     let dropped = Rc::new(Cell::new(0u64));
     let count = dropped.clone();
-    tokio::task::spawn_local(async move {
+    let dropping = tokio::task::spawn_local(async move {
         let outcome =
             rig::mqtt::drop_everything(broker_port, |messages| count.set(count.get() + messages)).await;
         panic!("the dropping subscriber ended: {outcome:?}");
@@ -103,6 +103,7 @@ async fn bench() {
         println!("  thread {:<16} {:.2} µs per reading", part.0, part.1 * 1e6);
     }
     println!();
+    dropping.abort();
     drop(broker);
     syscalls(&gateway).await;
     let loaded = rig::pss_of(gateway.peer.pid());
