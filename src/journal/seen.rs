@@ -267,7 +267,7 @@ mod tests {
                         }
                     }
                     2 => {
-                        // Checkpoints do not go back.
+                        // Checkpoints go forward.
                         let upto = pos.saturating_sub(count as u64 - 1).max(checkpoint.0);
                         checkpoint = (upto, tail.encode(upto));
                         rows.retain(|(at, _)| *at > upto);

@@ -170,16 +170,19 @@ impl Renewal {
             };
             // Stamps first: what changes while it is read is read again.
             let seen = stamps(tls);
-            let (current, view) = watch::channel(None);
-            match load(tls) {
-                Ok(config) => drop(current.send_replace(Some(Arc::new(config)))),
-                Err(err) => error!(
-                    listener = listener.name,
-                    error = %chain(&err),
-                    advice = "mend the files; they are looked at every few seconds",
-                    "certificates cannot be used; nobody can connect to this listener"
-                ),
-            }
+            let first = match load(tls) {
+                Ok(config) => Some(Arc::new(config)),
+                Err(err) => {
+                    error!(
+                        listener = listener.name,
+                        error = %chain(&err),
+                        advice = "mend the files; they are looked at every few seconds",
+                        "certificates cannot be used; nobody can connect to this listener"
+                    );
+                    None
+                }
+            };
+            let (current, view) = watch::channel(first);
             renewal.watched.push(Watched {
                 listener: listener.name.clone(),
                 tls: tls.clone(),

@@ -14,11 +14,16 @@
 //! Power loss: nothing is kept here; sessions that are kept subscribe again from what the store has.
 //! Bounds: [`Bounds`] and the constants below. Nothing is dropped: what goes beyond a bound is refused.
 
+mod routes;
+mod seats;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
+
+use routes::Routes;
+use seats::Seats;
 
 use crate::ingest::topic;
 
@@ -30,12 +35,6 @@ pub const FILTER_BYTES_MAX: usize = 4096;
 pub const NODES_MAX: usize = 65_536;
 /// Bytes of all filters: with [`NODES_MAX`] the bound of what subscriptions cost.
 pub const FILTERS_BYTES_MAX: usize = 8 << 20;
-
-/// Topics whose subscribers are remembered until a subscription changes, the longest of them, and the subscribers of all
-/// of them: 1,024 × 300 bytes and 16,384 × 40 bytes are 1 MB. When they are more, the remembering begins anew.
-const ROUTES_MAX: usize = 1024;
-const ROUTE_TOPIC_BYTES_MAX: usize = 256;
-const ROUTE_HITS_MAX: usize = 16_384;
 
 /// How many subscriptions there may be.
 #[derive(Debug, Clone, Copy)]
@@ -123,15 +122,6 @@ pub struct Tree<K> {
     routes: Routes<K>,
 }
 
-/// What was found for topics since a subscription changed. A topic that matches thousands of wildcards is searched for
-/// once, not for each of its messages.
-#[derive(Debug)]
-struct Routes<K> {
-    generation: u64,
-    by_topic: HashMap<Box<str>, Vec<Hit<K>>>,
-    hits: usize,
-}
-
 #[derive(Debug)]
 struct Node<K> {
     /// By level, sorted.
@@ -142,20 +132,6 @@ struct Node<K> {
     here: Seats<K>,
     /// Filters that end with `#` behind this.
     rest: Seats<K>,
-}
-
-#[derive(Debug)]
-struct Seats<K> {
-    single: Vec<(K, Options)>,
-    groups: Vec<Group<K>>,
-}
-
-#[derive(Debug)]
-struct Group<K> {
-    name: Box<str>,
-    members: Vec<(K, Options)>,
-    /// Whose turn it is.
-    turn: usize,
 }
 
 /// Takes a filter apart and checks it.
@@ -190,7 +166,7 @@ impl<K: Copy + Ord + Hash> Tree<K> {
             nodes: 0,
             filter_bytes: 0,
             generation: 0,
-            routes: Routes { generation: 0, by_topic: HashMap::new(), hits: 0 },
+            routes: Routes::new(),
         }
     }
 
@@ -312,27 +288,6 @@ impl<K: Copy + Ord + Hash> Tree<K> {
             self.routes.remember(topic, hits);
         }
         hits.append(&mut shared);
-    }
-}
-
-// === impl Routes ===
-
-impl<K: Copy> Routes<K> {
-    fn clear(&mut self, generation: u64) {
-        self.generation = generation;
-        self.by_topic.clear();
-        self.hits = 0;
-    }
-
-    fn remember(&mut self, topic: &str, hits: &[Hit<K>]) {
-        if topic.len() > ROUTE_TOPIC_BYTES_MAX || hits.len() > ROUTE_HITS_MAX {
-            return;
-        }
-        if self.by_topic.len() >= ROUTES_MAX || self.hits + hits.len() > ROUTE_HITS_MAX {
-            self.clear(self.generation);
-        }
-        self.hits += hits.len();
-        self.by_topic.insert(topic.into(), hits.to_vec());
     }
 }
 
@@ -470,62 +425,4 @@ impl<K: Copy + Ord> Node<K> {
 /// The first level, and what comes behind its slash.
 fn split(levels: &str) -> (&str, Option<&str>) {
     levels.split_once('/').map_or((levels, None), |(level, further)| (level, Some(further)))
-}
-
-// === impl Seats ===
-
-impl<K: Copy + Ord> Seats<K> {
-    fn new() -> Seats<K> {
-        Seats { single: Vec::new(), groups: Vec::new() }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.single.is_empty() && self.groups.is_empty()
-    }
-
-    fn put(&mut self, client: K, group: Option<&str>, options: Options) {
-        let members = match group {
-            None => &mut self.single,
-            Some(name) => {
-                let at = self.groups.iter().position(|group| &*group.name == name).unwrap_or_else(|| {
-                    self.groups.push(Group { name: name.into(), members: Vec::new(), turn: 0 });
-                    self.groups.len() - 1
-                });
-                &mut self.groups[at].members
-            }
-        };
-        match members.binary_search_by_key(&client, |(member, _)| *member) {
-            Ok(at) => members[at].1 = options,
-            Err(at) => members.insert(at, (client, options)),
-        }
-    }
-
-    fn remove(&mut self, client: K, group: Option<&str>) {
-        let take = |members: &mut Vec<(K, Options)>| {
-            if let Ok(at) = members.binary_search_by_key(&client, |(member, _)| *member) {
-                members.remove(at);
-            }
-        };
-        let Some(name) = group else { return take(&mut self.single) };
-        if let Some(at) = self.groups.iter().position(|group| &*group.name == name) {
-            take(&mut self.groups[at].members);
-            if self.groups[at].members.is_empty() {
-                self.groups.remove(at);
-            }
-        }
-    }
-}
-
-// === impl Group ===
-
-impl<K: Copy> Group<K> {
-    /// The member that gets the next message. A group without members does not exist.
-    fn pick(&mut self, can_take: impl Fn(K) -> bool) -> Hit<K> {
-        let count = self.members.len();
-        let in_turn = (0..count).map(|n| (self.turn + n) % count);
-        let at = in_turn.clone().find(|at| can_take(self.members[*at].0)).unwrap_or(self.turn % count);
-        self.turn = (at + 1) % count;
-        let (client, options) = &self.members[at];
-        Hit::new(*client, options)
-    }
 }

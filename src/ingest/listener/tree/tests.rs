@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use super::routes::{ROUTE_HITS_MAX, ROUTE_TOPIC_BYTES_MAX, ROUTES_MAX};
 use super::*;
 
 const ROOMY: Bounds = Bounds { per_client: 1000, total: 100_000 };
