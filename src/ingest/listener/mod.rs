@@ -15,7 +15,7 @@
 //! The protocol: mqtt-proto's codecs, sessions of our own. Compared in November 2026 (CPU to decode a QoS 1 PUBLISH of 56
 //! bytes and to encode its PUBACK, MQTT 3.1.1 / 5): mqtt-proto 0.4 by its slice decoder 0.08 / 0.13 µs, rmqtt-codec 0.3
 //! 0.10 / 0.15, rumqttc's mqttbytes 0.08 / 0.10, mqtt-protocol-core 0.7 0.38 / 0.43. mqtt-proto is kept (April 2026),
-//! fuzzed, without open advisories, strict about lengths and flags, decodes from a slice and brings 6 new crates; the
+//! fuzzed, strict about lengths and flags, decodes from a slice and brings 6 new crates; the
 //! others are unmaintained (rumqttc), bring chrono and serde for a codec (rmqtt-codec, 47 crates), want a timer set for
 //! every packet (mqtt-protocol-core, 51) or a runtime of their own (ntex-mqtt, 148).
 //!
