@@ -270,13 +270,7 @@ async fn syscalls(gateway: &Gateway) {
     let _ = strace.wait();
     let text = std::fs::read_to_string(&report).unwrap_or_default();
     let calls = |line: &str| line.split_whitespace().nth(3).and_then(|calls| calls.parse::<f64>().ok());
-    let total: f64 = text
-        .lines()
-        .filter(|line| line.contains("total"))
-        .filter_map(|line| {
-            line.split_whitespace().rev().find_map(|word| word.parse::<f64>().ok().filter(|n| *n > 10.0))
-        })
-        .sum();
+    let total = text.lines().find(|line| line.ends_with(" total")).and_then(calls).unwrap_or(f64::NAN);
     println!(
         "system calls under strace: {total:.0} for {readings:.0} readings: {:.3} per reading (target 0.2)",
         total / readings
