@@ -32,9 +32,17 @@ pub struct ServerArgs {
 
 /// There is no connection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{trouble}; {}", trouble.advice())]
+#[error("{trouble}; {}", advice(trouble))]
 pub struct ConnectError {
     trouble: Trouble,
+}
+
+/// The gateway goes on trying and has keys for it; a command has options, and ends.
+fn advice(trouble: &Trouble) -> String {
+    match trouble {
+        Trouble::Unreachable { .. } => "see that the server runs and --url leads to it".to_owned(),
+        trouble => trouble.advice(),
+    }
 }
 
 // === impl ServerArgs ===

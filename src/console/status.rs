@@ -20,6 +20,11 @@ use crate::sample::{Nanos, SECOND};
 use crate::store::StoreStats;
 use crate::uplink::{self, Mode, SLOW_ADVICE};
 
+/// How long a clock may take to be trusted before somebody should look: a time server answers within seconds of the link.
+const CLOCK_PATIENCE: Nanos = 120 * SECOND;
+/// What somebody should do about a clock that is not trusted.
+const CLOCK_ADVICE: &str = "not trusted yet, so arrival times are estimates that may be far off; give the machine a time \
+     server, or set clock.trust = \"always\" if its clock is kept right by other means";
 /// The rate of wear is an average over ten minutes; it says little before they are over.
 const WEAR_SETTLED: Nanos = 600 * SECOND;
 
@@ -195,6 +200,10 @@ impl Sources {
         for door in doors.iter().filter(|door| door.state != "connected" && door.state != "open") {
             let reason = door.reason.as_deref().unwrap_or("not connected yet");
             complaints.push(format!("door {}: {reason}", door.door));
+        }
+        let untrusted = self.clock.trusted_now().is_none();
+        if untrusted && clock::boottime() - self.started > CLOCK_PATIENCE {
+            complaints.push(format!("clock: {CLOCK_ADVICE}"));
         }
         if let Some(stalled) = &store.stalled {
             complaints.push(format!("database cannot be written: {}; {}", stalled.reason, stalled.advice));

@@ -72,12 +72,11 @@ mod tests {
 
     #[test]
     fn memory_that_is_used_and_files_that_are_open_count() {
-        // Goal: the figures are of this process. Method: touch 32 MiB and open twenty files, and look again. Other tests
-        // run in the same process, so that only lower bounds are sure.
-        let before = pss_bytes().unwrap();
+        // Goal: the figures are of this process. Method: touch 32 MiB and open twenty files, and look. Other tests run in
+        // the same process and give memory back, so that only what is held here is sure.
         let touched = std::hint::black_box(vec![1_u8; 32 << 20]);
         let after = pss_bytes_of(std::process::id()).unwrap();
-        assert!(after > before + (16 << 20), "{before} {after}");
+        assert!(after.min(pss_bytes().unwrap()) > 32 << 20, "{after}");
         drop(touched);
         let files: Vec<_> = (0..20).map(|_| std::fs::File::open("/proc/self/stat").unwrap()).collect();
         assert!(open_fds().unwrap() >= files.len() + 3);

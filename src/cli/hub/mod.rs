@@ -125,6 +125,7 @@ pub async fn run(args: HubArgs, stop: CancellationToken) -> Result<Summary, HubE
     let (sink, stored) = SinkThread::start(args.destination()).await?;
     let stream = open_stream(&jetstream, &args).await?;
     let consumer = open_consumer(&stream, &args).await?;
+    eprintln!("reading stream {} as {}; {}", args.stream, args.consumer, args.destination().sentence());
     let mut run = Run { sink, receipts: Receipts::restore(stored), strangers: 0, rows: 0 };
     run.read(&consumer, &args, &stop).await?;
     Ok(run.receipts.summary())

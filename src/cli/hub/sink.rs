@@ -31,6 +31,20 @@ pub(super) enum Destination {
     Sqlite(PathBuf),
 }
 
+impl Destination {
+    /// Where rows go, for whoever has started the command.
+    pub(super) fn sentence(&self) -> String {
+        match self {
+            Destination::Nowhere => {
+                "rows are checked, acknowledged and kept nowhere: give --sqlite or --jsonl to keep them"
+                    .to_owned()
+            }
+            Destination::Output => "rows go to standard output".to_owned(),
+            Destination::Lines(path) | Destination::Sqlite(path) => format!("rows go to {}", path.display()),
+        }
+    }
+}
+
 /// What is written at a time.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
