@@ -213,7 +213,9 @@ impl BrokerDoor {
         };
         self.has_taken = false;
         add(&self.counters.connects, 1);
-        self.state.enter(DoorState::Connected { session_present });
+        if self.filters.is_empty() {
+            self.state.enter(DoorState::Connected { session_present });
+        }
         if !session_present {
             add(&self.counters.sessions_lost, 1);
             self.pass_on(Inbound::Forget(self.door)).await?;

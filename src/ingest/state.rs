@@ -25,9 +25,10 @@ pub const DOWN_ADVICE: &str = "see that the broker runs and mqtt.broker.url lead
 /// How the door stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DoorState {
-    /// Not connected yet.
+    /// Not connected yet, or not yet subscribed.
     Connecting,
-    /// Connected.
+    /// Connected, and the broker has confirmed the subscriptions. A session that is there is no proof of them: the door may
+    /// have been killed between making it and subscribing, and until then the broker throws the sensors' messages away.
     Connected {
         /// Whether the broker still had the session.
         session_present: bool,

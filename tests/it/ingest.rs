@@ -595,6 +595,21 @@ async fn what_was_read_before_the_connection_broke_is_passed_on() {
 }
 
 #[tokio::test]
+async fn a_door_is_open_only_once_the_broker_has_subscribed_it() {
+    // Goal: nobody is told that readings are taken while the broker still throws them away, not even when there is a
+    // session: an earlier process may have been killed before it subscribed. Method: a broker that takes its time.
+    let script = Script::start().await;
+    let mut rig = Rig::start(&broker(script.port), vec![stream("s", &["#"])]);
+    let mut visit = script.accept(ConnectReturnCode::Success, true).await;
+    let Some(Packet::Subscribe(subscribe)) = visit.next().await else { panic!("expected SUBSCRIBE") };
+    assert_eq!(rig.state(|_| true).await, DoorState::Connecting);
+    let granted = vec![SubscribeReasonCode::Success(QoS::AtLeastOnce)];
+    visit.send(Packet::SubAck(rumqttc::SubAck::new(subscribe.pkid, granted))).await;
+    rig.state(|state| *state == DoorState::Connected { session_present: true }).await;
+    rig.finish().await;
+}
+
+#[tokio::test]
 async fn a_refused_subscription_is_said_and_the_others_go_on() {
     // Goal: the state names filter and remedy, and the door stays connected. Method: SUBACK with a failure code.
     let script = Script::start().await;
