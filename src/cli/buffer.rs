@@ -5,6 +5,7 @@ use clap::Subcommand;
 use crate::console::{self, Request, Status};
 
 use super::exit::Exit;
+use super::output;
 use super::status::GatewayArgs;
 
 /// What to do with the buffer.
@@ -37,21 +38,21 @@ pub async fn run(command: BufferCommand) -> anyhow::Result<Exit> {
         BufferCommand::Stats { gateway, json } => {
             let status: Status = console::ask(&gateway.socket()?, Request::Status).await?;
             if json {
-                println!("{}", serde_json::to_string_pretty(&status.store)?);
+                output::line(serde_json::to_string_pretty(&status.store)?);
             } else {
-                print!("{}", status.buffer());
+                output::lines(status.buffer());
             }
         }
         BufferCommand::Peek { gateway, count, json } => {
             let outputs: Vec<serde_json::Value> =
                 console::ask(&gateway.socket()?, Request::Peek { count }).await?;
             if json {
-                println!("{}", serde_json::to_string_pretty(&outputs)?);
+                output::line(serde_json::to_string_pretty(&outputs)?);
             } else if outputs.is_empty() {
-                println!("nothing waits for the hub");
+                output::line("nothing waits for the hub");
             } else {
                 for output in &outputs {
-                    print!("{}", super::render::output(output));
+                    output::lines(super::render::output(output));
                 }
             }
         }

@@ -3,12 +3,13 @@
 //! The file is replaced as a whole, by renaming, so that a nats-server that starts meanwhile reads the old one or the new
 //! one. It is not synced: it lies in `/run` and is written at every start.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{ErrorKind, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use super::check::load_or_explain;
 use super::exit::Exit;
-use crate::lattice::leaf_conf::{LeafConfError, render};
+use crate::lattice::leaf_conf::{LeafConfError, MARK, render};
 
 /// Arguments of `frond leaf-conf`.
 #[derive(Debug, Clone, clap::Args)]
@@ -16,7 +17,7 @@ pub struct LeafConfArgs {
     /// Configuration file; the conf.d beside it is read, too [default: /etc/frond/frond.toml]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Write to this file instead of standard output
+    /// Write to this file instead of standard output; a file that something else has written is left alone
     #[arg(long, value_name = "FILE", conflicts_with = "check")]
     pub out: Option<PathBuf>,
     /// Write nothing: only say by the exit code whether this gateway has a leaf node (0: yes, 3: no)
@@ -62,10 +63,26 @@ fn replace(file: &Path, text: &str) -> std::io::Result<()> {
     if std::fs::metadata(file).is_ok_and(|found| !found.is_file()) {
         return std::fs::write(file, text);
     }
+    if !is_ours(file)? {
+        return Err(std::io::Error::new(
+            ErrorKind::AlreadyExists,
+            "it was not written by frond leaf-conf; move it away",
+        ));
+    }
     let mut beside = file.as_os_str().to_owned();
     beside.push(".new");
     std::fs::write(&beside, text)?;
     std::fs::rename(&beside, file)
+}
+
+/// Whether a file is missing, empty, or begins as we begin ours.
+fn is_ours(file: &Path) -> std::io::Result<bool> {
+    let mut beginning = Vec::new();
+    match File::open(file) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
+        opened => opened?.take(MARK.len() as u64).read_to_end(&mut beginning)?,
+    };
+    Ok(beginning.is_empty() || beginning == MARK.as_bytes())
 }
 
 #[cfg(test)]
@@ -83,11 +100,23 @@ mod tests {
         // Goal: a longer old file leaves no rest, and nothing else stays behind. Method: write twice into a folder.
         let folder = tempfile::tempdir().expect("a folder for the test");
         let out = folder.path().join("leaf.conf");
-        std::fs::write(&out, "x".repeat(100_000)).expect("a folder of the test's own");
+        std::fs::write(&out, format!("{MARK}{}", "x".repeat(100_000))).expect("a folder of the test's own");
         assert_eq!(leaf_conf(&args(folder.path(), "gateway.name = \"gw-1\"", Some(out.clone()))), Exit::Ok);
         let text = std::fs::read_to_string(&out).expect("just written");
         assert!(text.contains("server_name: \"gw-1\"\n") && !text.contains("xxx"), "{text}");
         assert_eq!(std::fs::read_dir(folder.path()).expect("the test's folder").count(), 2);
+    }
+
+    #[test]
+    fn a_file_of_somebody_else_is_left_alone() {
+        // Goal: a slip of the pen costs nobody his own nats-server.conf. Method: one, and an empty file.
+        let folder = tempfile::tempdir().expect("a folder for the test");
+        let out = folder.path().join("leaf.conf");
+        std::fs::write(&out, "port: 4222").expect("a folder of the test's own");
+        assert_eq!(leaf_conf(&args(folder.path(), "", Some(out.clone()))), Exit::Failure);
+        assert_eq!(std::fs::read(&out).expect("it is there"), b"port: 4222");
+        std::fs::write(&out, "").expect("a folder of the test's own");
+        assert_eq!(leaf_conf(&args(folder.path(), "", Some(out))), Exit::Ok);
     }
 
     #[test]

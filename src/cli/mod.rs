@@ -6,6 +6,7 @@ pub mod demo;
 pub mod exit;
 pub mod hub;
 pub mod leaf_conf;
+mod output;
 mod password;
 pub mod recall;
 pub mod receipts;
@@ -22,6 +23,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
+use crate::config::LogLevel;
 use crate::platform::signals::Signals;
 use crate::platform::{log, memory};
 
@@ -105,6 +107,11 @@ pub fn main() -> Exit {
 
 /// Commands that talk to somebody and end.
 async fn client(command: Command) -> anyhow::Result<Exit> {
+    log::init(match command {
+        // It runs for days, and its progress is all there is to see.
+        Command::Hub(_) => LogLevel::Info,
+        _ => LogLevel::Warn,
+    })?;
     let stop = CancellationToken::new();
     let signals = Signals::listen(stop.clone())?;
     let never = CancellationToken::new();

@@ -9,6 +9,7 @@ use serde_json::Map;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::output;
 use super::rows::{Block, CSV_HEADING, Form};
 use super::server::{ConnectError, ServerArgs};
 use crate::block::{DecodeError, Rows, decode_envelope};
@@ -113,7 +114,7 @@ pub async fn run(args: RecallArgs, stop: CancellationToken) -> Result<Recalled, 
         _ => Form::Human,
     };
     if form == Form::Csv {
-        println!("{CSV_HEADING}");
+        output::line(CSV_HEADING);
     }
     fetch(&args, &stop, |block| {
         let mut about = Map::new();
@@ -121,7 +122,7 @@ pub async fn run(args: RecallArgs, stop: CancellationToken) -> Result<Recalled, 
             about.insert("gateway".to_owned(), args.gateway.clone().into());
             about.insert("stream".to_owned(), args.stream.clone().into());
         }
-        block.lines(form, &about).iter().for_each(|line| println!("{line}"));
+        block.lines(form, &about).iter().for_each(output::line);
     })
     .await
 }

@@ -5,7 +5,7 @@
 //! gateway's caps, which says so in every later message (`Frond-Dropped`), or it is a loss. The state is small (ranges), and
 //! is meant to be stored together with the rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_nats::HeaderMap;
 use serde::{Deserialize, Serialize};
@@ -18,10 +18,23 @@ use crate::uplink::seqset::SeqSet;
 /// Holes that a summary lists.
 const HOLES_SHOWN: usize = 20;
 
+/// What it means that rows of two databases of one name come by turns.
+pub const SHARED_NAME: &str =
+    "two gateways have this name; give each its own gateway.name, or their rows cannot be told apart";
+
 /// Everything received.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Receipts {
     accounts: BTreeMap<Origin, Account>,
+    databases: BTreeMap<String, Databases>,
+}
+
+/// The databases of one name, since this process began: a gateway has one at a time, and never goes back to an earlier one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Databases {
+    now: u32,
+    before: BTreeSet<u32>,
+    shared: bool,
 }
 
 /// What was received of one subject of one database.
@@ -89,6 +102,9 @@ pub struct Summary {
     pub missing: u64,
     /// … of which the gateways' caps do not explain these.
     pub unexplained: u64,
+    /// Names that two gateways have at the same time.
+    #[serde(default)]
+    pub shared_names: Vec<String>,
     /// By subject.
     pub origins: Vec<OriginSummary>,
 }
@@ -156,7 +172,9 @@ impl Receipts {
         let verdict = if account.received.insert(stamp.seq) { Verdict::New } else { Verdict::Duplicate };
         account.dropped = account.dropped.max(stamp.dropped);
         match verdict {
-            Verdict::New => {}
+            Verdict::New => {
+                self.databases.entry(stamp.origin.gateway.clone()).or_default().hear(stamp.origin.epoch);
+            }
             Verdict::Duplicate => account.duplicates += 1,
         }
         match decode_envelope(body) {
@@ -168,6 +186,11 @@ impl Receipts {
                 Err(ReceiptError::Body { origin: stamp.origin, seq: stamp.seq, source })
             }
         }
+    }
+
+    /// Names that two gateways have at the same time.
+    pub fn shared_names(&self) -> impl Iterator<Item = &str> {
+        self.databases.iter().filter(|(_, databases)| databases.shared).map(|(name, _)| name.as_str())
     }
 
     /// The accounts.
@@ -211,6 +234,7 @@ impl Receipts {
             undecodable: 0,
             missing: 0,
             unexplained: 0,
+            shared_names: self.shared_names().map(str::to_owned).collect(),
             origins: Vec::new(),
         };
         for (origin, account) in &self.accounts {
@@ -223,6 +247,19 @@ impl Receipts {
             summary.origins.push(one);
         }
         summary
+    }
+}
+
+// === impl Databases ===
+
+impl Databases {
+    fn hear(&mut self, epoch: u32) {
+        if self.now == epoch {
+            return;
+        }
+        self.shared |= self.before.contains(&epoch);
+        self.before.insert(self.now);
+        self.now = epoch;
     }
 }
 
@@ -273,6 +310,7 @@ impl Summary {
     /// For people, one line for each subject and one for all.
     pub fn lines(&self) -> Vec<String> {
         let mut lines: Vec<String> = self.origins.iter().map(OriginSummary::line).collect();
+        lines.extend(self.shared_names.iter().map(|name| format!("{name}: {SHARED_NAME}")));
         lines.push(format!(
             "received {}, duplicates {}, missing {}, of these unexplained {}, undecodable {}",
             self.received, self.duplicates, self.missing, self.unexplained, self.undecodable
@@ -357,6 +395,19 @@ mod tests {
         );
     }
 
+    // Goal: a new database is no second gateway; two that come by turns are. Method: epochs 1, 2, a copy of 1, then 1 again.
+    #[test]
+    fn two_gateways_of_one_name_are_noticed() {
+        let mut receipts = Receipts::default();
+        for (epoch, seq) in [(1, 1), (1, 2), (2, 1), (1, 2), (2, 2)] {
+            take(&mut receipts, epoch, seq, 0, &body()).unwrap();
+        }
+        assert_eq!(receipts.summary().shared_names, Vec::<String>::new());
+        take(&mut receipts, 1, 3, 0, &body()).unwrap();
+        assert_eq!(receipts.summary().shared_names, ["g"]);
+        assert!(receipts.summary().lines()[2].starts_with("g: two gateways have this name"));
+    }
+
     // Goal: holes are explained by what the gateway dropped, and only as far as that goes. Method: two holes, one drop.
     #[test]
     fn holes_are_explained_by_drops() {
@@ -394,6 +445,6 @@ mod tests {
         }
         let text = serde_json::to_string(&receipts.store()).unwrap();
         let stored: Vec<StoredAccount> = serde_json::from_str(&text).unwrap();
-        assert_eq!(Receipts::restore(stored), receipts);
+        assert_eq!(Receipts::restore(stored).store(), receipts.store());
     }
 }

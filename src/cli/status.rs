@@ -6,6 +6,7 @@ use crate::config;
 use crate::console::{self, Request, Status};
 
 use super::exit::Exit;
+use super::output;
 
 /// Arguments of `frond status`, and of everything else that asks a running gateway.
 #[derive(Debug, clap::Args)]
@@ -32,9 +33,9 @@ pub struct GatewayArgs {
 pub async fn run(args: StatusArgs) -> anyhow::Result<Exit> {
     let status: Status = console::ask(&args.gateway.socket()?, Request::Status).await?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&status)?);
+        output::line(serde_json::to_string_pretty(&status)?);
     } else {
-        print!("{status}");
+        output::lines(&status);
     }
     Ok(if status.complaints.is_empty() { Exit::Ok } else { Exit::Degraded })
 }

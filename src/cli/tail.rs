@@ -10,6 +10,7 @@ use futures_util::stream::{SelectAll, select_all};
 use serde_json::{Map, Value as Json, json};
 use tokio_util::sync::CancellationToken;
 
+use super::output;
 use super::rows::{Block, Form};
 use super::server::{ConnectError, ServerArgs};
 use crate::block::decode_envelope;
@@ -18,6 +19,11 @@ use crate::uplink::message::Stamp;
 
 /// Print what gateways send, decoded
 #[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "A window is shown as: start +length gateway stream series, n readings, their mean, min, max, first and last \
+    value and standard deviation (sd), the unit, and if there were any: late readings, repeated ones, and empty windows \
+    before this one (gap)."
+)]
 pub struct TailArgs {
     /// The server.
     #[command(flatten)]
@@ -46,7 +52,7 @@ pub enum TailError {
 
 /// Prints until `stop`.
 pub async fn run(args: TailArgs, stop: CancellationToken) -> Result<(), TailError> {
-    follow(&args, &stop, |line| println!("{line}")).await
+    follow(&args, &stop, |line| output::line(line)).await
 }
 
 /// Gives each line to `show` until `stop`.

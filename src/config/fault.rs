@@ -5,11 +5,13 @@
 
 use std::path::PathBuf;
 
+use super::SOCKET_PATH_MAX;
+
 /// Why a configuration is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// The file could not be read.
-    #[error("the file cannot be read: {kind}")]
+    #[error("the file cannot be read: {}", reason(*kind))]
     Unreadable {
         /// What the operating system said.
         kind: std::io::ErrorKind,
@@ -141,6 +143,12 @@ pub enum Fault {
     /// The cache may be emptied at any time, and the databases would be in it.
     #[error("the cache may be deleted at any time and must not contain gateway.data_dir")]
     DataInCache,
+    /// The local socket would have a longer name than the kernel takes.
+    #[error("the path of the local socket in it has {bytes} bytes, and the kernel takes {SOCKET_PATH_MAX}")]
+    RunDirTooLong {
+        /// Its length.
+        bytes: usize,
+    },
     /// A stream without topics.
     #[error("needs topics = [\"…\"], at least one topic filter")]
     NoTopics,
@@ -416,12 +424,18 @@ pub enum Doubt {
         budget: String,
     },
     /// A file is not there, or not to be read by this process.
-    #[error("'{}' cannot be read: {kind}", path.display())]
+    #[error("'{}' cannot be read: {}", path.display(), reason(*kind))]
     File {
         /// Which.
         path: PathBuf,
         /// What the operating system said.
         kind: std::io::ErrorKind,
+    },
+    /// A folder cannot be made there.
+    #[error("the folder cannot be made: '{}' is a file", path.display())]
+    NotAFolder {
+        /// What is in its way.
+        path: PathBuf,
     },
     /// A secret file with nothing in it.
     #[error("'{}' is empty", path.display())]
@@ -441,6 +455,14 @@ pub enum Doubt {
         /// Which.
         path: PathBuf,
     },
+}
+
+/// What the operating system said, in words for whoever wrote the file's name.
+fn reason(kind: std::io::ErrorKind) -> String {
+    match kind {
+        std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        kind => kind.to_string(),
+    }
 }
 
 /// `; did you mean 'x'?`, or what there is to choose from.

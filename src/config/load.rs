@@ -209,20 +209,27 @@ fn read_text(path: &Path) -> Result<String, Fault> {
 /// Looks at a file the configuration names.
 fn look_at(file: &NamedFile, surroundings: &Surroundings) -> Option<Warning> {
     let path = file.path.clone();
-    let what =
-        if file.kind != FileKind::Component && path.is_relative() && surroundings.credentials_dir.is_none() {
-            Doubt::CredentialUnknown { path }
-        } else {
-            match File::open(&path).and_then(|file| file.metadata()) {
-                Err(error) => Doubt::File { path, kind: error.kind() },
-                Ok(found) if found.is_dir() => Doubt::File { path, kind: ErrorKind::IsADirectory },
-                Ok(found) if found.len() == 0 => Doubt::FileEmpty { path },
-                Ok(found) if file.kind == FileKind::Secret && found.mode() & 0o004 != 0 => {
-                    Doubt::SecretOpen { path }
-                }
-                Ok(_) => return None,
+    let what = if file.kind == FileKind::Folder {
+        // The first that is there; what is missing below it is made at the start.
+        let there = path.ancestors().find(|folder| folder.symlink_metadata().is_ok())?;
+        if there.is_dir() {
+            return None;
+        }
+        Doubt::NotAFolder { path: there.to_owned() }
+    } else if file.kind != FileKind::Component && path.is_relative() && surroundings.credentials_dir.is_none()
+    {
+        Doubt::CredentialUnknown { path }
+    } else {
+        match File::open(&path).and_then(|file| file.metadata()) {
+            Err(error) => Doubt::File { path, kind: error.kind() },
+            Ok(found) if found.is_dir() => Doubt::File { path, kind: ErrorKind::IsADirectory },
+            Ok(found) if found.len() == 0 => Doubt::FileEmpty { path },
+            Ok(found) if file.kind == FileKind::Secret && found.mode() & 0o004 != 0 => {
+                Doubt::SecretOpen { path }
             }
-        };
+            Ok(_) => return None,
+        }
+    };
     let label = file.label.clone();
     Some(Warning { file: label.file, at: label.at, key: label.key, what })
 }

@@ -34,6 +34,12 @@ pub use site::{
 };
 pub(crate) use units::show_duration;
 
+/// The local socket's name in [`Gateway::run_dir`].
+pub const SOCKET_NAME: &str = "frond.sock";
+
+/// Longest path of a local socket: `sun_path` of unix(7), without the zero at its end.
+pub(crate) const SOCKET_PATH_MAX: usize = 107;
+
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -74,6 +80,13 @@ pub struct Gateway {
     pub run_dir: PathBuf,
     /// `error` to `trace`, as in `tracing`. Default `info`.
     pub log: LogLevel,
+}
+
+impl Gateway {
+    /// The local socket, which `frond status` asks.
+    pub fn socket(&self) -> PathBuf {
+        self.run_dir.join(SOCKET_NAME)
+    }
 }
 
 /// How much is logged.

@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::SOCKET_NAME;
+
 /// A request is one line of at most this many bytes.
 const REQUEST_BYTES_MAX: u64 = 4_096;
 /// Longest answer: a peek of a hundred outputs of some hundred rows.
@@ -38,5 +40,5 @@ pub enum Request {
 
 /// The socket of a gateway with this run folder.
 pub fn socket_path(run_dir: &Path) -> PathBuf {
-    run_dir.join("frond.sock")
+    run_dir.join(SOCKET_NAME)
 }

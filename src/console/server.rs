@@ -37,18 +37,26 @@ pub enum ConsoleError {
     Folder { path: PathBuf, source: std::io::Error },
     #[error("cannot listen on the local socket {path}")]
     Listen { path: PathBuf, source: std::io::Error },
+    #[error("another frond answers on the local socket {path}; give this one a gateway.run_dir of its own")]
+    InUse { path: PathBuf },
 }
 
 // === impl Console ===
 
 impl Console {
-    /// Listens on the socket, replacing what a predecessor left. The data folder's lock guarantees that there is no
-    /// other gateway behind it.
+    /// Listens on the socket, replacing what a predecessor left. A socket behind which somebody listens is another
+    /// gateway's, with another data folder and the same run folder.
     pub fn bind(path: PathBuf, sources: Sources, store: store::Handle) -> Result<Console, ConsoleError> {
         let listen = |source| ConsoleError::Listen { path: path.clone(), source };
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)
                 .map_err(|source| ConsoleError::Folder { path: path.clone(), source })?;
+        }
+        // Connecting to a local socket never waits: nobody behind it is refused at once, a full queue is EAGAIN.
+        match std::os::unix::net::UnixStream::connect(&path) {
+            Err(err) if matches!(err.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {}
+            Err(err) if err.kind() != ErrorKind::WouldBlock => return Err(listen(err)),
+            Ok(_) | Err(_) => return Err(ConsoleError::InUse { path }),
         }
         match std::fs::remove_file(&path) {
             Err(err) if err.kind() != ErrorKind::NotFound => return Err(listen(err)),

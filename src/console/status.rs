@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::cli::render::bytes;
+use crate::ingest::account::Specimen;
 use crate::ingest::listener::entrance::EntranceHandle;
 use crate::ingest::listener::{Account, ListenerStats};
 use crate::ingest::{DOWN_ADVICE, DoorState, DoorView, Reason, session_suffix};
@@ -20,11 +21,8 @@ use crate::sample::{Nanos, SECOND};
 use crate::store::StoreStats;
 use crate::uplink::{self, Mode, SLOW_ADVICE};
 
-/// How long a clock may take to be trusted before somebody should look: a time server answers within seconds of the link.
-const CLOCK_PATIENCE: Nanos = 120 * SECOND;
-/// What somebody should do about a clock that is not trusted.
-const CLOCK_ADVICE: &str = "not trusted yet, so arrival times are estimates that may be far off; give the machine a time \
-     server, or set clock.trust = \"always\" if its clock is kept right by other means";
+/// Characters of a rejected payload in the human view.
+const SPECIMEN_CHARS_SHOWN: usize = 60;
 /// The rate of wear is an average over ten minutes; it says little before they are over.
 const WEAR_SETTLED: Nanos = 600 * SECOND;
 
@@ -98,6 +96,9 @@ pub struct DoorStatus {
     pub redelivered: u64,
     /// Messages that belong to no stream.
     pub unrouted: u64,
+    /// Those of them that were kept to be looked at, oldest first; at most eight.
+    #[serde(default)]
+    pub unrouted_specimens: Vec<SpecimenStatus>,
     /// Connections lost, and attempts that failed.
     pub disconnects: u64,
     /// Its streams.
@@ -115,6 +116,24 @@ pub struct StreamStatus {
     pub readings: u64,
     /// What was rejected, by reason; reasons that never occurred are left out.
     pub rejected: BTreeMap<String, u64>,
+    /// The last payloads rejected, oldest first; at most eight.
+    #[serde(default)]
+    pub specimens: Vec<SpecimenStatus>,
+}
+
+/// A rejected payload, or the beginning of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SpecimenStatus {
+    /// Its topic.
+    pub topic: String,
+    /// Why; the first of several reasons.
+    pub reason: String,
+    /// When it came, nanoseconds since 1970 by the gateway's clock.
+    pub time_ns: Nanos,
+    /// At most 256 bytes of it; what is not UTF-8 is replaced.
+    pub payload: String,
+    /// Bytes of the whole payload.
+    pub payload_bytes: usize,
 }
 
 /// The link.
@@ -202,8 +221,8 @@ impl Sources {
             complaints.push(format!("door {}: {reason}", door.door));
         }
         let untrusted = self.clock.trusted_now().is_none();
-        if untrusted && clock::boottime() - self.started > CLOCK_PATIENCE {
-            complaints.push(format!("clock: {CLOCK_ADVICE}"));
+        if untrusted && clock::boottime() - self.started >= clock::PATIENCE {
+            complaints.push(format!("clock: {}", clock::ADVICE));
         }
         if let Some(stalled) = &store.stalled {
             complaints.push(format!("database cannot be written: {}; {}", stalled.reason, stalled.advice));
@@ -265,7 +284,9 @@ fn door(view: &DoorView) -> DoorStatus {
     };
     let counters = &view.counters;
     let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    let streams = counters.streams.iter().map(|stream| {
+    let specimens = view.specimens.borrow();
+    let kept = |at| specimens.of(at).map(SpecimenStatus::of).collect();
+    let streams = counters.streams.iter().enumerate().map(|(at, stream)| {
         let rejected = Reason::ALL
             .into_iter()
             .map(|reason| (reason.name().to_owned(), stream.rejected(reason)))
@@ -276,6 +297,7 @@ fn door(view: &DoorView) -> DoorStatus {
             bytes: read(&stream.bytes),
             readings: read(&stream.readings),
             rejected,
+            specimens: kept(Some(at)),
         };
         (stream.stream.clone(), status)
     });
@@ -285,6 +307,7 @@ fn door(view: &DoorView) -> DoorStatus {
         reason,
         redelivered: read(&counters.redelivered),
         unrouted: read(&counters.unrouted.messages),
+        unrouted_specimens: kept(None),
         disconnects: read(&counters.disconnects),
         streams: streams.filter(|(_, status)| *status != StreamStatus::default()).collect(),
     }
@@ -303,6 +326,28 @@ fn link(state: &LinkState) -> LinkStatus {
         state: state.to_owned(),
         reason: trouble.map(ToString::to_string),
         advice: trouble.map(|trouble| trouble.advice().to_owned()),
+    }
+}
+
+// === impl SpecimenStatus ===
+
+impl SpecimenStatus {
+    fn of(specimen: &Specimen) -> SpecimenStatus {
+        SpecimenStatus {
+            topic: specimen.topic.clone(),
+            reason: specimen.reason.name().to_owned(),
+            time_ns: specimen.time,
+            payload: String::from_utf8_lossy(&specimen.payload).into_owned(),
+            payload_bytes: specimen.payload_bytes,
+        }
+    }
+}
+
+impl fmt::Display for SpecimenStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Escaped: a payload is a stranger's, and this goes to a terminal.
+        let payload: String = self.payload.chars().take(SPECIMEN_CHARS_SHOWN).collect();
+        write!(f, "{:?} {}: {payload:?}, {} bytes", self.topic, self.reason, self.payload_bytes)
     }
 }
 
@@ -356,6 +401,7 @@ impl Status {
     /// The part about the buffer.
     pub fn buffer(&self) -> String {
         let store = &self.store;
+        let settled = i128::from(self.uptime_seconds) * i128::from(SECOND) >= i128::from(WEAR_SETTLED);
         let per_reading = store.written_bytes as f64 / store.readings.max(1) as f64;
         let budget = match store.wear_budget_per_day {
             0 => "no budget".to_owned(),
@@ -390,11 +436,19 @@ impl Status {
         );
         line(
             "flash",
-            format!(
-                "{} written, {per_reading:.1} bytes per reading; {} a day at this rate, {budget}",
-                bytes(store.written_bytes),
-                bytes(store.written_per_day as u64),
-            ),
+            match settled {
+                true => format!(
+                    "{} written, {per_reading:.1} bytes per reading; {} a day at this rate, {budget}",
+                    bytes(store.written_bytes),
+                    bytes(store.written_per_day as u64),
+                ),
+                // The journal is filled ahead at each start, which would be told as a rate.
+                false => format!(
+                    "{} written since the start; what it comes to in a day can be told after {} min",
+                    bytes(store.written_bytes),
+                    WEAR_SETTLED / SECOND / 60,
+                ),
+            },
         );
         text
     }
@@ -436,6 +490,15 @@ impl fmt::Display for Status {
                     "{:<10}   {name}: {} messages, {} readings{rejected}",
                     "", stream.messages, stream.readings
                 )?;
+                if let Some(last) = stream.specimens.last() {
+                    writeln!(f, "{:<10}   last rejected: {last}", "")?;
+                }
+            }
+            if door.unrouted > 0 {
+                writeln!(f, "{:<10}   of no stream: {} messages", "", door.unrouted)?;
+            }
+            if let Some(last) = door.unrouted_specimens.last() {
+                writeln!(f, "{:<10}   last of these: {last}", "")?;
             }
         }
         if let Some(clients) = &self.listener {

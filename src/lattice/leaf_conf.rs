@@ -11,6 +11,9 @@ use crate::config::{Config, LatticeMode, Leaf};
 /// The documented template.
 pub const TEMPLATE: &str = include_str!("../../config/nats-leaf.conf");
 
+/// The first line of what is rendered. A file that begins otherwise is not ours to replace.
+pub const MARK: &str = "# Written by frond leaf-conf at every start: change frond.toml, not this file. For nats-server 2.10 or newer.";
+
 /// Largest message, the NATS default.
 const PAYLOAD_BYTES_MAX: u64 = 1 << 20;
 
@@ -47,6 +50,8 @@ pub fn render(config: &Config) -> Result<String, LeafConfError> {
     };
     let values = values(config, leaf)?;
     let mut text = String::with_capacity(TEMPLATE.len());
+    text.push_str(MARK);
+    text.push('\n');
     let mut left_out: Option<String> = None;
     for line in TEMPLATE.lines() {
         match (&left_out, line.trim().strip_prefix("#<").and_then(|mark| mark.strip_suffix('>'))) {

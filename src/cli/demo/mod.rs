@@ -41,6 +41,7 @@ use crate::console;
 use view::{Frame, View};
 
 use super::exit::Exit;
+use super::output;
 use super::render::bytes;
 
 /// Machines that share one MQTT connection.
@@ -61,10 +62,10 @@ const REPLAY_WINDOW: Duration = Duration::from_secs(60);
 /// Arguments of `frond demo`.
 #[derive(Debug, clap::Args)]
 pub struct DemoArgs {
-    /// How long the machines send.
+    /// How long the machines send, at least 8 s: three turns and the calm between them
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(8..=86_400))]
     seconds: u64,
-    /// Simulated machines, five series each, ten messages a second each.
+    /// Simulated machines, five series each, ten messages a second each (1 to 500)
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=500))]
     machines: u16,
     /// Replay a recording instead: a CSV file whose first column is the time.
@@ -139,6 +140,7 @@ pub async fn run(args: DemoArgs, stop: CancellationToken) -> anyhow::Result<Exit
         return Ok(Exit::Interrupted);
     };
     let (tally, hub) = (tally.into_inner(), hub.into_inner());
+    drop(folder);
     report(&args, &finished, &tally, &hub)
 }
 
@@ -350,28 +352,34 @@ fn report(args: &DemoArgs, finished: &Finished, tally: &Tally, hub: &HubTally) -
             "verdict": verdict, "settled": finished.settled, "raw_bytes": tally.raw_bytes,
             "cloud_bytes": hub.bytes, "ratio": ratio, "alarms": hub.alarms, "repeated_blocks": hub.repeated,
         });
-        println!("{json}");
+        output::line(json);
     } else {
-        println!();
-        println!(
+        output::line("");
+        output::line(format_args!(
             "  sent and acknowledged   {:>12} readings, and {} sent twice on purpose",
             verdict.sent, verdict.repeated
-        );
-        println!(
+        ));
+        output::line(format_args!(
             "  at the hub              {:>12} in {} windows, {} alarms",
             verdict.arrived, verdict.windows, hub.alarms
-        );
-        println!("  late                    {:>12} kept on the gateway, in no window", verdict.late);
-        println!("  recognised as repeats   {:>12}", verdict.recognised);
-        println!("  lost                    {:>12}", verdict.lost);
-        println!("  counted twice           {:>12}", verdict.counted_twice);
-        println!(
+        ));
+        output::line(format_args!(
+            "  late                    {:>12} kept on the gateway, in no window",
+            verdict.late
+        ));
+        output::line(format_args!("  recognised as repeats   {:>12}", verdict.recognised));
+        output::line(format_args!("  lost                    {:>12}", verdict.lost));
+        output::line(format_args!("  counted twice           {:>12}", verdict.counted_twice));
+        output::line(format_args!(
             "  bytes to the cloud      {:>12} for {} raw: 1/{ratio:.0}",
             bytes(hub.bytes),
             bytes(tally.raw_bytes)
-        );
+        ));
         if !finished.settled {
-            println!("  the gateway did not tell the hub everything within {} s", SETTLE_MAX.as_secs());
+            output::line(format_args!(
+                "  the gateway did not tell the hub everything within {} s",
+                SETTLE_MAX.as_secs()
+            ));
         }
     }
     Ok(if good { Exit::Ok } else { Exit::Failure })

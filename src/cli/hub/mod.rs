@@ -23,7 +23,8 @@ use tracing::{info, warn};
 
 use crate::sample::Lane;
 
-use super::receipts::{ReceiptError, Receipts, StoredAccount, Summary, Verdict};
+use super::output;
+use super::receipts::{ReceiptError, Receipts, SHARED_NAME, StoredAccount, Summary, Verdict};
 use super::server::{ConnectError, ServerArgs, parse_duration};
 use sink::{Batch, Destination, SinkThread};
 
@@ -127,7 +128,9 @@ pub async fn run(args: HubArgs, stop: CancellationToken) -> Result<Summary, HubE
     let consumer = open_consumer(&stream, &args).await?;
     eprintln!("reading stream {} as {}; {}", args.stream, args.consumer, args.destination().sentence());
     let mut run = Run { sink, receipts: Receipts::restore(stored), strangers: 0, rows: 0 };
-    run.read(&consumer, &args, &stop).await?;
+    let read = run.read(&consumer, &args, &stop).await;
+    run.sink.close().await;
+    read?;
     Ok(run.receipts.summary())
 }
 
@@ -140,7 +143,7 @@ pub fn print(args: &HubArgs, summary: &Summary) {
     };
     match args.destination() {
         Destination::Output => eprintln!("{text}"),
-        Destination::Nowhere | Destination::Lines(_) | Destination::Sqlite(_) => println!("{text}"),
+        Destination::Nowhere | Destination::Lines(_) | Destination::Sqlite(_) => output::line(text),
     }
 }
 
@@ -280,6 +283,9 @@ impl Run {
                 shown = Instant::now();
                 let Summary { received, duplicates, missing, .. } = self.receipts.summary();
                 info!(received, rows = self.rows, duplicates, missing, "receiving");
+                for gateway in self.receipts.shared_names() {
+                    warn!(gateway, "{SHARED_NAME}");
+                }
             }
         }
     }

@@ -104,6 +104,7 @@ enum Sink {
 /// The writing thread.
 pub(super) struct SinkThread {
     batches: mpsc::Sender<(Batch, oneshot::Sender<Result<(), SinkError>>)>,
+    closed: oneshot::Receiver<()>,
 }
 
 // === impl SinkThread ===
@@ -112,6 +113,7 @@ impl SinkThread {
     /// Opens the destination and starts the thread. Returns what was received before.
     pub async fn start(destination: Destination) -> Result<(SinkThread, Vec<StoredAccount>), SinkError> {
         let (opened, answer) = oneshot::channel();
+        let (gone, closed) = oneshot::channel();
         let (batches, mut inbox) = mpsc::channel::<(Batch, oneshot::Sender<Result<(), SinkError>>)>(1);
         let body = move || {
             let mut sink = match Sink::open(destination) {
@@ -127,10 +129,12 @@ impl SinkThread {
             while let Some((batch, reply)) = inbox.blocking_recv() {
                 let _ = reply.send(sink.write(&batch));
             }
+            drop(sink);
+            let _ = gone.send(());
         };
         std::thread::Builder::new().name("hub-sink".to_owned()).spawn(body).map_err(|_| SinkError::Gone)?;
         let accounts = answer.await.map_err(|_| SinkError::Gone)??;
-        Ok((SinkThread { batches }, accounts))
+        Ok((SinkThread { batches, closed }, accounts))
     }
 
     /// Writes a batch; durable when it returns.
@@ -138,6 +142,13 @@ impl SinkThread {
         let (reply, answer) = oneshot::channel();
         self.batches.send((batch, reply)).await.map_err(|_| SinkError::Gone)?;
         answer.await.map_err(|_| SinkError::Gone)?
+    }
+
+    /// Closes the destination, so that a database is one file again for whoever copies it.
+    pub async fn close(self) {
+        drop(self.batches);
+        // It is gone either way.
+        let _ = self.closed.await;
     }
 }
 

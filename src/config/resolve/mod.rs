@@ -65,6 +65,8 @@ pub(super) enum FileKind {
     Certificate,
     /// A component.
     Component,
+    /// A folder, made when it is missing.
+    Folder,
 }
 
 /// Examines one document and collects what is wrong with it.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::Judge;
+use super::{FileKind, Judge};
 use crate::block::ROWS_MAX;
 use crate::config::fault::{Doubt, Fault};
 use crate::config::names;
@@ -11,7 +11,9 @@ use crate::config::raw;
 use crate::config::tree::KeyPath;
 use crate::config::units::show_duration;
 use crate::config::wear;
-use crate::config::{Clock, Config, Gateway, Journal, LogLevel, Outbox, Slot, Trust, Uplink};
+use crate::config::{
+    Clock, Config, Gateway, Journal, LogLevel, Outbox, SOCKET_PATH_MAX, Slot, Trust, Uplink,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -45,6 +47,17 @@ impl Judge<'_> {
             run_dir: self.path(&table.key("run_dir"), &raw.run_dir),
             log: log_level(raw.log),
         };
+        for (key, folder) in [
+            ("data_dir", &gateway.data_dir),
+            ("cache_dir", &gateway.cache_dir),
+            ("run_dir", &gateway.run_dir),
+        ] {
+            self.name_file(&table.key(key), folder, FileKind::Folder);
+        }
+        let bytes = gateway.socket().as_os_str().len();
+        if bytes > SOCKET_PATH_MAX {
+            self.refuse(&table.key("run_dir"), Fault::RunDirTooLong { bytes });
+        }
         if gateway.data_dir.starts_with(&gateway.cache_dir) {
             self.refuse(&table.key("cache_dir"), Fault::DataInCache);
         }

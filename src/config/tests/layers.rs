@@ -116,7 +116,7 @@ fn a_named_file_must_be_there_and_the_usual_one_need_not() {
     let folder = folder(&[("conf.d/a.toml", "gateway.name = \"g\"")]);
     let missing = folder.path().join("frond.toml");
     let error = load_file(&missing).expect_err("it is not there");
-    let expected = format!("{}: the file cannot be read: entity not found", missing.display());
+    let expected = format!("{}: the file cannot be read: there is no such file", missing.display());
     assert_eq!(error.to_string(), expected);
     let usual = Paths { main: MainFile::IfPresent(missing), conf_dir: folder.path().join("conf.d") };
     assert_eq!(load(&usual).expect("conf.d alone will do").gateway.name, "g");
@@ -158,7 +158,7 @@ fn relative_secrets_are_looked_up_among_the_credentials() {
     std::fs::create_dir(&credentials).expect("a folder of the test's own");
     let there = Surroundings { credentials_dir: Some(credentials.clone()), ..here() };
     let warning =
-        "frond.toml:5: mqtt.broker.password_file: 'credentials/pw' cannot be read: entity not found";
+        "frond.toml:5: mqtt.broker.password_file: 'credentials/pw' cannot be read: there is no such file";
     assert_eq!(messages(folder.path(), &there), (vec![], vec![warning.to_owned()]));
 
     let secret = credentials.join("pw");
@@ -194,7 +194,7 @@ fn files_of_a_mode_that_is_not_selected_are_not_looked_for() {
     let warnings = |mode| messages(folder(&[("frond.toml", &text(mode))]).path(), &here()).1;
     assert_eq!(
         warnings("leaf"),
-        ["frond.toml:5: lattice.leaf.ca: '/none/ca' cannot be read: entity not found"]
+        ["frond.toml:5: lattice.leaf.ca: '/none/ca' cannot be read: there is no such file"]
     );
     assert_eq!(
         warnings("off"),

@@ -14,10 +14,17 @@ use tracing::{info, warn};
 use super::policy::{Effect, Evidence, Observation, Rules, State, step};
 use super::{Shared, WallClock, sources};
 use crate::config;
-use crate::sample::{BootId, Nanos};
+use crate::sample::{BootId, Nanos, SECOND};
 
 /// Between two looks. A step is noticed within this time, and a look costs a few microseconds.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a clock may take to be trusted before it is said: a time server answers within seconds of the link.
+pub const PATIENCE: Nanos = 120 * SECOND;
+
+/// What somebody should do about a clock that is not trusted.
+pub const ADVICE: &str = "not trusted yet, so arrival times are estimates that may be far off; give the machine a time \
+     server, or set clock.trust = \"always\" if its clock is kept right by other means";
 
 /// What the store knows at the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +45,8 @@ pub struct ClockKeeper {
     look: Look,
     shared: Arc<Shared>,
     correction: watch::Sender<Option<Nanos>>,
+    /// When to say that the clock is still not trusted; `None` once it was said.
+    complain_at: Option<Nanos>,
 }
 
 /// Looks at the clocks; evidence is only asked for until the clock is trusted.
@@ -81,7 +90,8 @@ impl ClockKeeper {
         let shared = Arc::new(Shared::new(beginning.boot, estimate));
         let (correction, corrections) = watch::channel(None);
         let state = State::Estimating { offset: estimate };
-        let mut keeper = Self { state, rules, look, shared: Arc::clone(&shared), correction };
+        let complain_at = Some(first.boottime + PATIENCE);
+        let mut keeper = Self { state, rules, look, shared: Arc::clone(&shared), correction, complain_at };
         keeper.take(&first);
         (keeper, WallClock { shared }, corrections)
     }
@@ -105,6 +115,12 @@ impl ClockKeeper {
     fn take(&mut self, observation: &Observation) {
         let (state, effect) = step(self.state, observation, &self.rules);
         self.state = state;
+        if matches!(state, State::Estimating { .. })
+            && self.complain_at.is_some_and(|at| observation.boottime >= at)
+        {
+            self.complain_at = None;
+            warn!(advice = ADVICE, "clock is not trusted");
+        }
         match effect {
             None => {}
             Some(Effect::Trust { offset, correction }) => {

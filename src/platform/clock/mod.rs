@@ -32,7 +32,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use crate::sample::{BootId, Nanos, Timeline};
 
-pub use keeper::{Beginning, ClockKeeper};
+pub use keeper::{ADVICE, Beginning, ClockKeeper, PATIENCE};
 pub use sources::{boot_id, boottime, realtime};
 
 /// A trusted stamp that would lie behind the one before it by no more than this is held: following a clock that is behind
