@@ -1,9 +1,18 @@
 //! The rules at work: what is known of each series, and what a batch of readings does to it.
 
-use crate::rules::{Limit, Linear, Rules, Side};
+use std::collections::VecDeque;
+
+use crate::rules::{Limit, Linear, Measure, Rules, Side};
 
 /// No series has this place in [`Monitor::series`].
 const NOWHERE: u32 = u32::MAX;
+
+/// Earlier readings kept for each change that is watched: spaced by this part of its time, so that the one compared with is
+/// between one and one and a quarter times as old, or the last before that.
+const STEPS: i64 = 4;
+
+/// Most of them: the steps, the one before, and one for rounding.
+const PAST_MAX: usize = STEPS as usize + 2;
 
 /// Everything the component knows.
 #[derive(Debug, Default)]
@@ -17,7 +26,7 @@ pub struct Monitor {
 }
 
 /// What outlives an instance, of one series.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Kept {
     /// Number of the series.
     pub id: u32,
@@ -25,6 +34,17 @@ pub struct Kept {
     pub newest: i64,
     /// Names of the active alarms, in the order of the rules.
     pub active: Vec<String>,
+    /// What changes are compared with: name of the alarm, and readings from old to new.
+    pub past: Vec<(String, Vec<Reading>)>,
+}
+
+/// A reading of a series.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Reading {
+    /// When.
+    pub time: i64,
+    /// Calibrated.
+    pub value: f64,
 }
 
 /// Columns of readings; all of one length.
@@ -90,6 +110,8 @@ struct Watch {
     rule: usize,
     limit: Limit,
     active: bool,
+    /// Of a change: earlier readings, from old to new.
+    past: VecDeque<Reading>,
 }
 
 // === impl Monitor ===
@@ -118,26 +140,38 @@ impl Monitor {
             let active = series.watches.iter().filter(|watch| watch.active);
             let names = active.map(|watch| self.rules.alarms[watch.rule].name.clone());
             let active = names.chain(series.orphans.iter().cloned()).collect();
-            state.push(Kept { id: id as u32, newest: series.newest, active });
+            let remembering = series.watches.iter().filter(|watch| !watch.past.is_empty());
+            let past = remembering.map(|watch| {
+                (self.rules.alarms[watch.rule].name.clone(), watch.past.iter().copied().collect())
+            });
+            state.push(Kept { id: id as u32, newest: series.newest, active, past: past.collect() });
         }
         state
     }
 
     /// A series that will have readings.
     pub fn announce(&mut self, id: u32, name: String, unit: String) {
-        let (newest, mut orphans) = match self.kept.binary_search_by_key(&id, |kept| kept.id) {
+        let (newest, mut orphans, mut past) = match self.kept.binary_search_by_key(&id, |kept| kept.id) {
             Ok(at) => {
                 let kept = &mut self.kept[at];
-                (std::mem::replace(&mut kept.newest, i64::MIN), std::mem::take(&mut kept.active))
+                let newest = std::mem::replace(&mut kept.newest, i64::MIN);
+                (newest, std::mem::take(&mut kept.active), std::mem::take(&mut kept.past))
             }
-            Err(_) => (i64::MIN, Vec::new()),
+            Err(_) => (i64::MIN, Vec::new(), Vec::new()),
         };
         let mut watches = Vec::new();
         for (rule, alarm) in self.rules.alarms.iter().enumerate() {
             if let Some(limit) = alarm.limit(&name) {
                 let before = orphans.len();
                 orphans.retain(|active| *active != alarm.name);
-                watches.push(Watch { rule, limit, active: orphans.len() < before });
+                let known = past.iter_mut().find(|(name, _)| *name == alarm.name);
+                let past = match limit.of {
+                    Measure::Value => VecDeque::new(),
+                    Measure::Change { .. } => {
+                        known.map(|(_, past)| std::mem::take(past)).unwrap_or_default().into()
+                    }
+                };
+                watches.push(Watch { rule, limit, active: orphans.len() < before, past });
             }
         }
         let calibration = self.rules.calibration(&name);
@@ -200,7 +234,8 @@ impl Watched {
         }
         for watch in &mut self.watches {
             let rule = &rules.alarms[watch.rule];
-            let Some(raised) = watch.limit.judge(rule.side, watch.active, value) else { continue };
+            let Some(measured) = watch.measure(Reading { time, value }) else { continue };
+            let Some(raised) = watch.limit.judge(rule.side, watch.active, measured) else { continue };
             watch.active = raised;
             let relation = match (raised, rule.side) {
                 (true, Side::High) => format!("above {}", watch.limit.at),
@@ -208,9 +243,37 @@ impl Watched {
                 (false, Side::High) => format!("not above {} any more", watch.limit.back_at(rule.side)),
                 (false, Side::Low) => format!("not below {} any more", watch.limit.back_at(rule.side)),
             };
-            let message = format!("{series} is {value}{space}{unit}, {relation}");
+            let message = match watch.limit.of {
+                Measure::Value => format!("{series} is {value}{space}{unit}, {relation}"),
+                Measure::Change { over } => {
+                    let seconds = over as f64 / 1e9;
+                    format!("{series} changes by {measured}{space}{unit} in {seconds} s, {relation}")
+                }
+            };
             events.push(Event { series: id, time, raised, name: rule.name.clone(), message, value });
         }
+    }
+}
+
+// === impl Watch ===
+
+impl Watch {
+    /// What is held against the limit; `None` until there is something to compare with.
+    fn measure(&mut self, now: Reading) -> Option<f64> {
+        let Measure::Change { over } = self.limit.of else { return Some(now.value) };
+        let old_enough = |reading: &Reading| now.time.saturating_sub(reading.time) >= over;
+        while self.past.get(1).is_some_and(old_enough) {
+            self.past.pop_front();
+        }
+        let change = self.past.front().filter(|reading| old_enough(reading)).map(|then| {
+            // After a gap the one compared with is older than wanted.
+            (now.value - then.value) * (over as f64 / now.time.saturating_sub(then.time) as f64)
+        });
+        let due = self.past.back().is_none_or(|last| now.time.saturating_sub(last.time) >= over / STEPS);
+        if due && self.past.len() < PAST_MAX {
+            self.past.push_back(now);
+        }
+        change
     }
 }
 
@@ -279,7 +342,8 @@ mod tests {
         first.announce(3, "t".into(), String::new());
         judge(&mut first, &[(3, 1, 25.0)]);
         let state = first.state();
-        assert_eq!(state, [Kept { id: 3, newest: 1, active: vec!["high".into(), "high.hot".into()] }]);
+        let active = vec!["high".into(), "high.hot".into()];
+        assert_eq!(state, [Kept { id: 3, newest: 1, active, past: vec![] }]);
 
         let mut same = monitor(&[("high", "*: 10, hysteresis 1"), ("high.hot", "*: 20")]);
         same.restore(state.clone());
@@ -295,5 +359,71 @@ mod tests {
             edges(&judge(&mut other, &[(3, 2, 25.0), (3, 3, 9.0)])),
             [(3, 2, false, "high.hot"), (3, 3, false, "high")]
         );
+    }
+
+    const SECOND: i64 = 1_000_000_000;
+
+    #[test]
+    fn a_jump_is_seen_within_its_time_and_a_slow_rise_is_not() {
+        // Goal: the rate counts, not the value, however often the sensor speaks. Method: a ramp of 1 a second for a minute,
+        // then 20 within 2 s, then rest; ten readings a second, and one every 2 s.
+        for spacing in [SECOND / 10, 2 * SECOND] {
+            let mut monitor = monitor(&[("rise", "t: 15 per 10s, hysteresis 5")]);
+            monitor.announce(1, "t".into(), "K".into());
+            let value = |time: i64| {
+                let t = time as f64 / 1e9;
+                match time / SECOND {
+                    0..60 => t,
+                    60..62 => 60.0 + 10.0 * (t - 60.0),
+                    _ => 80.0,
+                }
+            };
+            let times = (0..).map(|n| n * spacing).take_while(|time| *time < 120 * SECOND);
+            let rows: Vec<_> = times.map(|time| (1, time, value(time))).collect();
+            let verdict = judge(&mut monitor, &rows);
+            let [raised, cleared] = &verdict.events[..] else { panic!("{spacing}: {:?}", verdict.events) };
+            assert!(raised.raised && (60 * SECOND..=62 * SECOND).contains(&raised.time), "{raised:?}");
+            assert!(!cleared.raised && (70 * SECOND..=75 * SECOND).contains(&cleared.time), "{cleared:?}");
+            assert!(
+                raised.message.starts_with("t changes by ")
+                    && raised.message.ends_with(" K in 10 s, above 15"),
+                "{}",
+                raised.message
+            );
+        }
+    }
+
+    #[test]
+    fn a_fall_over_a_gap_is_spread_over_the_gap() {
+        // Goal: a sensor that was silent for a minute has not fallen within a second. Method: 30 less after 60 s, with a limit
+        // of 10 in 10 s; then 30 less in 10 s.
+        let mut monitor = monitor(&[("fall", "*: 10 per 10s")]);
+        monitor.announce(1, "t".into(), String::new());
+        let rows = [(1, 0, 100.0), (1, 60 * SECOND, 70.0), (1, 70 * SECOND, 40.0)];
+        assert_eq!(edges(&judge(&mut monitor, &rows)), [(1, 70 * SECOND, true, "fall")]);
+    }
+
+    #[test]
+    fn what_a_change_is_compared_with_survives() {
+        // Goal: a restored monitor says what the old one would have said, and memory stays bounded. Method: a thousand
+        // readings in two monitors, one of them replaced by its own state after each.
+        let options = [("fall", "*: 3 per 1s, hysteresis 1"), ("rise", "*: 3 per 1s, hysteresis 1")];
+        let mut whole = monitor(&options);
+        whole.announce(1, "t".into(), String::new());
+        let mut seen = 0;
+        let mut state = Vec::new();
+        for n in 0..1_000_i64 {
+            let row = (1, n * 37_000_000, ((n * n) % 23) as f64 * 0.7);
+            let expected = judge(&mut whole, &[row]);
+            let mut piece = monitor(&options);
+            piece.restore(state);
+            piece.announce(1, "t".into(), String::new());
+            assert_eq!(judge(&mut piece, &[row]), expected, "reading {n}");
+            state = piece.state();
+            assert_eq!(state, whole.state());
+            assert!(state[0].past.iter().all(|(_, past)| past.len() <= PAST_MAX));
+            seen += expected.events.len();
+        }
+        assert!(seen > 10, "the series was meant to be restless: {seen} events");
     }
 }

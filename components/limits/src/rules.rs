@@ -1,5 +1,7 @@
 //! The options, parsed: which series are calibrated how, and which limits they have.
 
+use kit::options::{Pattern, duration, entries, number, split};
+
 /// Longest name of an alarm that the gateway takes whole.
 const NAME_BYTES_MAX: usize = 64;
 
@@ -8,7 +10,7 @@ const NAME_BYTES_MAX: usize = 64;
 pub struct Rules {
     /// First match counts, option after option.
     pub calibrations: Vec<(Pattern, Linear)>,
-    /// One for each `high…` and `low…` option.
+    /// One for each `high…`, `low…`, `rise…` and `fall…` option.
     pub alarms: Vec<AlarmRule>,
 }
 
@@ -21,7 +23,7 @@ pub struct Linear {
     pub offset: f64,
 }
 
-/// One `high…` or `low…` option.
+/// One `high…`, `low…`, `rise…` or `fall…` option.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AlarmRule {
     /// The option's name, which is the alarm's.
@@ -44,15 +46,25 @@ pub enum Side {
 /// A limit with its hysteresis.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limit {
-    /// Beyond this the alarm is raised.
+    /// Beyond this the alarm is raised. Of a fall it is negative.
     pub at: f64,
     /// How far back a value has to be to clear it; 0 or more.
     pub hysteresis: f64,
+    /// What is held against it.
+    pub of: Measure,
 }
 
-/// Text in which `*` stands for any characters.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pattern(String);
+/// What is held against a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// The value.
+    Value,
+    /// By how much the value changes in so many nanoseconds, 1 at least.
+    Change {
+        /// Nanoseconds.
+        over: i64,
+    },
+}
 
 // === impl Rules ===
 
@@ -61,34 +73,36 @@ impl Rules {
     pub fn parse(options: &[(String, String)]) -> Result<Rules, String> {
         let mut rules = Rules::default();
         for (name, value) in options {
-            let entries = || value.split(';').map(str::trim).filter(|entry| !entry.is_empty());
             match name.split('.').next().unwrap_or_default() {
                 "calibrate" => {
-                    for entry in entries() {
+                    for entry in entries(value) {
                         rules.calibrations.push(calibration(entry).map_err(|why| blame(name, entry, &why))?);
                     }
                 }
-                kind @ ("high" | "low") => {
+                kind @ ("high" | "low" | "rise" | "fall") => {
                     if name.len() > NAME_BYTES_MAX {
                         return Err(format!(
                             "option {name:?}: its name is longer than {NAME_BYTES_MAX} bytes"
                         ));
                     }
-                    let side = if kind == "high" { Side::High } else { Side::Low };
-                    let entries = entries()
-                        .map(|entry| limit(entry).map_err(|why| blame(name, entry, &why)))
+                    let side = if matches!(kind, "high" | "rise") { Side::High } else { Side::Low };
+                    let entries = entries(value)
+                        .map(|entry| limit(kind, entry).map_err(|why| blame(name, entry, &why)))
                         .collect::<Result<Vec<_>, _>>()?;
                     rules.alarms.push(AlarmRule { name: name.clone(), side, entries });
                 }
                 _ => {
                     return Err(format!(
-                        "option {name:?} is not known; known are calibrate, high and low, with any word behind a dot"
+                        "option {name:?} is not known; known are calibrate, high, low, rise and fall, with any word behind a dot"
                     ));
                 }
             }
         }
         if options.is_empty() {
-            return Err("no option is given, so there is nothing to do; give calibrate, high or low".into());
+            return Err(
+                "no option is given, so there is nothing to do; give calibrate, high, low, rise or fall"
+                    .into(),
+            );
         }
         Ok(rules)
     }
@@ -133,31 +147,6 @@ impl Limit {
     }
 }
 
-// === impl Pattern ===
-
-impl Pattern {
-    /// A pattern as written.
-    pub fn new(text: &str) -> Pattern {
-        Pattern(text.to_owned())
-    }
-
-    /// Whether the whole of `name` fits.
-    pub fn fits(&self, name: &str) -> bool {
-        let mut pieces = self.0.split('*');
-        let first = pieces.next().unwrap_or_default();
-        let Some(mut rest) = name.strip_prefix(first) else { return false };
-        let Some(last) = pieces.next_back() else { return rest.is_empty() };
-        // Taking each piece at its first place leaves the most for those behind it.
-        for piece in pieces {
-            match rest.find(piece) {
-                Some(at) => rest = &rest[at + piece.len()..],
-                None => return false,
-            }
-        }
-        rest.ends_with(last)
-    }
-}
-
 fn calibration(entry: &str) -> Result<(Pattern, Linear), String> {
     let (pattern, numbers) = split(entry)?;
     let mut linear = Linear { scale: 1.0, offset: 0.0 };
@@ -171,10 +160,14 @@ fn calibration(entry: &str) -> Result<(Pattern, Linear), String> {
     Ok((pattern, linear))
 }
 
-fn limit(entry: &str) -> Result<(Pattern, Limit), String> {
+fn limit(kind: &str, entry: &str) -> Result<(Pattern, Limit), String> {
     let (pattern, numbers) = split(entry)?;
     let mut parts = numbers.split(',').map(str::trim);
-    let at = number(parts.next().unwrap_or_default())?;
+    let first = parts.next().unwrap_or_default();
+    let (at, of) = match kind {
+        "rise" | "fall" => change(kind, first)?,
+        _ => (number(first)?, Measure::Value),
+    };
     let mut hysteresis = 0.0;
     for part in parts {
         match part.split_once(char::is_whitespace) {
@@ -185,27 +178,26 @@ fn limit(entry: &str) -> Result<(Pattern, Limit), String> {
     if hysteresis < 0.0 {
         return Err("a hysteresis is not negative".into());
     }
-    Ok((pattern, Limit { at, hysteresis }))
+    Ok((pattern, Limit { at, hysteresis, of }))
 }
 
-/// The last colon parts them: names may contain colons, numbers do not.
-fn split(entry: &str) -> Result<(Pattern, &str), String> {
-    let (pattern, numbers) = entry.rsplit_once(':').ok_or("there is no `:` behind the pattern")?;
-    Ok((Pattern::new(pattern.trim()), numbers))
-}
-
-fn number(text: &str) -> Result<f64, String> {
-    match text.trim().parse::<f64>() {
-        Ok(n) if n.is_finite() => Ok(n),
-        _ => Err(format!("{:?} is not a number", text.trim())),
+/// `5 per 10s`: the limit of a change, and in what time.
+fn change(kind: &str, text: &str) -> Result<(f64, Measure), String> {
+    let (by, over) =
+        text.split_once(" per ").ok_or_else(|| format!("{text:?} is not `NUMBER per DURATION`"))?;
+    let by = number(by)?;
+    if by <= 0.0 {
+        return Err("a change is above 0; rise and fall say which way".into());
     }
+    let by = if kind == "fall" { -by } else { by };
+    Ok((by, Measure::Change { over: duration(over.trim())? }))
 }
 
 fn blame(option: &str, entry: &str, why: &str) -> String {
-    let example = if option.starts_with("calibrate") {
-        "*/temperature: scale 0.1, offset -40"
-    } else {
-        "*/temperature: 80, hysteresis 2"
+    let example = match option.split('.').next() {
+        Some("calibrate") => "*/temperature: scale 0.1, offset -40",
+        Some("rise" | "fall") => "*/temperature: 5 per 10s, hysteresis 1",
+        _ => "*/temperature: 80, hysteresis 2",
     };
     format!("option {option:?}: {why} in {entry:?}; an entry looks like {example:?}")
 }
@@ -219,30 +211,6 @@ mod tests {
     }
 
     #[test]
-    fn a_star_stands_for_any_characters() {
-        // Goal: patterns mean what the documentation says. Method: pairs that fit and pairs that do not.
-        let fits = |pattern: &str, name: &str| Pattern::new(pattern).fits(name);
-        for (pattern, name) in [
-            ("*", ""),
-            ("*", "a/b"),
-            ("a", "a"),
-            ("a*", "a"),
-            ("*/t", "line/1/t"),
-            ("tank/*/level", "tank/1/2/level"),
-            ("*a*b", "aab"),
-            ("*ab*ab", "abab"),
-            ("a:b", "a:b"),
-        ] {
-            assert!(fits(pattern, name), "{pattern} should fit {name}");
-        }
-        for (pattern, name) in
-            [("", "a"), ("a", "ab"), ("a", "ba"), ("*/t", "t"), ("*ab*ab", "ab"), ("a*a", "a"), ("A", "a")]
-        {
-            assert!(!fits(pattern, name), "{pattern} should not fit {name}");
-        }
-    }
-
-    #[test]
     fn the_first_fitting_pattern_of_an_option_counts() {
         // Goal: special cases go before the general one. Method: two entries that fit the same name.
         let rules = Rules::parse(&options(&[
@@ -250,10 +218,37 @@ mod tests {
             ("low", "x: -1.5e1"),
         ]))
         .unwrap();
-        assert_eq!(rules.alarms[0].limit("line4/t"), Some(Limit { at: 90.0, hysteresis: 0.0 }));
-        assert_eq!(rules.alarms[0].limit("line5/t"), Some(Limit { at: 95.0, hysteresis: 5.0 }));
-        assert_eq!(rules.alarms[1].limit("x"), Some(Limit { at: -15.0, hysteresis: 0.0 }));
+        assert_eq!(
+            rules.alarms[0].limit("line4/t"),
+            Some(Limit { at: 90.0, hysteresis: 0.0, of: Measure::Value })
+        );
+        assert_eq!(
+            rules.alarms[0].limit("line5/t"),
+            Some(Limit { at: 95.0, hysteresis: 5.0, of: Measure::Value })
+        );
+        assert_eq!(
+            rules.alarms[1].limit("x"),
+            Some(Limit { at: -15.0, hysteresis: 0.0, of: Measure::Value })
+        );
         assert_eq!(rules.alarms[1].limit("y"), None);
+    }
+
+    #[test]
+    fn a_change_has_a_size_and_a_time() {
+        // Goal: rise and fall mean what the documentation says. Method: every unit of time, both ways.
+        let options = options(&[
+            ("fall", "t: 2.5 per 500ms, hysteresis 1"),
+            ("rise", "a: 1 per 10s; b: 1 per 5m; c: 1 per 1h"),
+        ]);
+        let rules = Rules::parse(&options).unwrap();
+        let change = |over| Measure::Change { over };
+        assert_eq!(
+            rules.alarms[0].limit("t"),
+            Some(Limit { at: -2.5, hysteresis: 1.0, of: change(500_000_000) })
+        );
+        assert_eq!(rules.alarms[0].side, Side::Low);
+        let over = ["a", "b", "c"].map(|series| rules.alarms[1].limit(series).unwrap().of);
+        assert_eq!(over, [change(10_000_000_000), change(300_000_000_000), change(3_600_000_000_000)]);
     }
 
     #[test]
@@ -267,6 +262,11 @@ mod tests {
             ("high", "a: 1, hysteresis -1", "not negative"),
             ("low", "a: 1, hyst 2", "\"hyst 2\" is not `hysteresis NUMBER`"),
             ("calibrate", "a: 2", "neither `scale NUMBER`"),
+            ("rise", "a: 5", "\"5\" is not `NUMBER per DURATION`"),
+            ("rise", "a: 5 per 10", "\"10\" is not a duration"),
+            ("rise", "a: 5 per 0s", "not between 1ms and 24h"),
+            ("fall.fast", "a: 5 per 9999999999h", "not between 1ms and 24h"),
+            ("fall", "a: -5 per 10s", "a change is above 0"),
         ] {
             let error = Rules::parse(&options(&[(name, value)])).unwrap_err();
             assert!(error.contains(said), "{name} = {value:?} gave {error:?}");
@@ -277,7 +277,7 @@ mod tests {
     #[test]
     fn hysteresis_holds_an_alarm_until_the_value_is_well_back() {
         // Goal: both edges on both sides, at the limit itself and just off it. Method: a table.
-        let limit = Limit { at: 10.0, hysteresis: 2.0 };
+        let limit = Limit { at: 10.0, hysteresis: 2.0, of: Measure::Value };
         for (side, active, value, expected) in [
             (Side::High, false, 10.0, None),
             (Side::High, false, 10.1, Some(true)),
