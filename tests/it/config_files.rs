@@ -11,7 +11,7 @@ use frond::config::{LatticeMode, parse};
 use frond::lattice::leaf_conf::render;
 
 /// Programs start, connect and stop in well under a second; a loaded machine takes longer.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A child that does not outlive its test, and what it writes to standard error.
 struct Running {

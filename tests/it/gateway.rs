@@ -31,7 +31,7 @@ pub const NAME: &str = "press-7";
 pub const EPOCH: u32 = 0x00c0_ffee;
 
 /// Long enough for whatever is expected of servers on loopback.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A configuration with this mode and a short acknowledgement timeout.
 pub fn config(mode: LatticeMode) -> Config {

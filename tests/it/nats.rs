@@ -307,6 +307,18 @@ async fn deliver(
     }
 }
 
+/// A promise about speed holds on a machine that has time for it: a trial that other work disturbs is made again, three times
+/// at most. Panics with what the last one says.
+pub async fn in_one_of_three(mut trial: impl AsyncFnMut() -> Result<(), String>) {
+    for round in 1.. {
+        match trial().await {
+            Ok(()) => return,
+            Err(why) if round == 3 => panic!("in none of three trials: {why}"),
+            Err(why) => println!("trial {round}: {why}"),
+        }
+    }
+}
+
 /// Waits for a fact, looking every 20 ms; panics with `what` when it does not come true in time.
 pub async fn eventually(what: &str, patience: Duration, mut fact: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + patience;

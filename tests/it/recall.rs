@@ -163,7 +163,7 @@ async fn a_third_recall_is_refused_until_a_place_is_free() {
     let [gone, _stays] = clients;
     drop((first, gone));
     // An unconfirmed requester is given up after fifteen seconds.
-    eventually("a place is free", Duration::from_secs(18), async || site.recall("press").await.is_ok()).await;
+    eventually("a place is free", PATIENCE, async || site.recall("press").await.is_ok()).await;
     drop(second);
 }
 
@@ -176,7 +176,7 @@ async fn a_recall_keeps_its_pace() {
     let recalled = site.recall("press").await.expect("it is answered");
     assert_eq!(recalled.chunks, 6);
     let took = began.elapsed();
-    assert!(took >= Duration::from_millis(1900) && took < Duration::from_secs(6), "{took:?}");
+    assert!(took >= Duration::from_millis(1900) && took < Duration::from_secs(20), "{took:?}");
 }
 
 // Goal: nothing is recalled while an alarm or a live row waits, and the requester is told. Method: the signal is set before

@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// What has not come about within this time will not.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One stream with times of arrival, and quick commits.
 pub const PLANT: &str = "[gateway]\nname = \"gw\"\n[lattice]\nmode = \"off\"\n\

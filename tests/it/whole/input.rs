@@ -145,6 +145,6 @@ async fn a_foreign_broker_that_lets_twenty_messages_stand_does_not_cap_the_rate(
     let finished = Instant::now();
     site.wait("all readings", |status| status.store.readings >= 1_000).await;
     // At twenty a second nine hundred would be left: three quarters of a minute.
-    assert!(finished.elapsed() < Duration::from_secs(5), "{:?}", finished.elapsed());
+    assert!(finished.elapsed() < Duration::from_secs(15), "{:?}", finished.elapsed());
     books.settle(&ledger).await;
 }
