@@ -25,7 +25,7 @@
 //! not grow. Bounds: connections and packets by configuration, half-open connections by [`site::HALF_OPEN_MAX`], what is
 //! under way to the journal by [`desk::PASSED_MAX`]; counted in [`site::Account`].
 
-mod clients;
+mod admission;
 mod codec;
 mod conn;
 mod connection;
