@@ -23,6 +23,8 @@ use super::site::{Port, Site};
 use super::talk::{ALIASES_MAX, Talk};
 use super::tls;
 use super::users::{Credentials, Refusal};
+use super::ws::{self, Frames, Opening};
+use crate::config::Framing;
 use crate::ingest::account::add;
 
 /// Largest CONNECT: a will and a login.
@@ -38,9 +40,14 @@ pub async fn admit(
     mut conn: Conn,
     peer: SocketAddr,
 ) -> Option<(Rc<Conn>, Talk)> {
+    if port.config.framing == Framing::WebSocket {
+        upgrade(port, reader, &mut conn).await?;
+    }
     let frame = loop {
         match codec::frame(&reader.rest, CONNECT_BYTES_MAX.min(port.config.packet_bytes_max as usize)) {
             Ok(Some(frame)) => break frame,
+            // What was in a WebSocket that has ended is not waited for.
+            Ok(None) if conn.ending().is_some() => return None,
             Ok(None) => {}
             Err(_) => return None,
         }
@@ -50,7 +57,9 @@ pub async fn admit(
         Ok(Ok(connect)) => connect,
         Ok(Err(level)) => {
             // Who speaks another version may understand the answer of one that is spoken here.
-            let refusal: &[u8] = if level < 4 { &[0x20, 2, 0, 1] } else { &[0x20, 3, 0, 0x84, 0] };
+            // A bridge of mosquitto's marks its version with the highest bit, and understands the answer of version 3.
+            let refusal: &[u8] =
+                if level < 4 || level & 0x80 != 0 { &[0x20, 2, 0, 1] } else { &[0x20, 3, 0, 0x84, 0] };
             conn.send(refusal);
             return None;
         }
@@ -105,6 +114,27 @@ pub async fn admit(
     site.desk.borrow_mut().resume(opened.key, now);
     site.pass_on();
     Some((conn, Talk::new(opened, port.config.packet_bytes_max as usize)))
+}
+
+/// Opens the WebSocket that a client's packets come in.
+async fn upgrade(port: &Port, reader: &mut Reader, conn: &mut Conn) -> Option<()> {
+    loop {
+        match ws::open(&reader.rest) {
+            Opening::More => reader.read_connect(conn).await.ok()?,
+            Opening::Refused(answer) => {
+                conn.send(answer);
+                return None;
+            }
+            Opening::Accepted { used, answer } => {
+                conn.send(&answer);
+                let early = reader.rest.split_off(used);
+                reader.rest.clear();
+                conn.set_frames(Frames::new(port.config.packet_bytes_max as usize));
+                conn.peel(&early, &mut reader.rest).ok()?;
+                return Some(());
+            }
+        }
+    }
 }
 
 /// The client's identifier, or a new one for a client that has none.

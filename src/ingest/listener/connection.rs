@@ -1,7 +1,7 @@
 //! One connection, from its acceptance to its end. The task of this file reads; writing is [`super::conn`]'s.
 //!
 //! ```text
-//!  accepted ─▶ (TLS) ─▶ CONNECT ─▶ let in? ─▶ seated ─▶ talking ─▶ left
+//!  accepted ─▶ (TLS, WebSocket) ─▶ CONNECT ─▶ let in? ─▶ seated ─▶ talking ─▶ left
 //!      └───────── all of it within CONNECT_WITHIN ──┘      │ ▲
 //!                                          no room, clogged│ │room, written, acknowledged
 //!                                                          └─┘ (nothing is read meanwhile: TCP holds the client up)
@@ -24,7 +24,7 @@ use tracing::debug;
 
 use super::admission::admit;
 use super::codec::{self, Version};
-use super::conn::{Conn, Decrypted, End};
+use super::conn::{Conn, End, Peeled};
 use super::reason::Reason;
 use super::site::{Port, Site};
 use super::talk::{Outcome, Parting, Read, Talk};
@@ -173,9 +173,9 @@ impl Reader {
         if self.half.read_buf(&mut bytes).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        match conn.decrypt(&bytes, &mut self.rest)? {
-            Decrypted::AsIs => self.rest.extend_from_slice(&bytes),
-            Decrypted::Into => {}
+        match conn.peel(&bytes, &mut self.rest)? {
+            Peeled::AsIs => self.rest.extend_from_slice(&bytes),
+            Peeled::Into => {}
         }
         Ok(())
     }
@@ -210,9 +210,9 @@ impl Reader {
         buffer: &mut Vec<u8>,
     ) -> Result<bool, Parting> {
         let mut plain = Vec::new();
-        let bytes = match conn.decrypt(buffer, &mut plain) {
-            Ok(Decrypted::AsIs) => &*buffer,
-            Ok(Decrypted::Into) => &plain,
+        let bytes = match conn.peel(buffer, &mut plain) {
+            Ok(Peeled::AsIs) => &*buffer,
+            Ok(Peeled::Into) => &plain,
             Err(_) => return Err(Parting::gone()),
         };
         if self.rest.is_empty() {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  sensors ──TCP, TLS──▶ accept ─▶ connection, talk ─▶ desk ─▶ intake ─▶ (journal)
+//!  panels ──WebSocket──▶   │
 //!                          │            │  ▲             │ ▲                │
 //!                     entrance, users   │  └─ conn ◀─────┘ └── durable ◀────┘
 //!                     (who may enter)   │   (PUBACK, PUBREC, deliveries)
@@ -43,6 +44,7 @@ mod talk;
 pub mod tls;
 pub mod tree;
 pub mod users;
+mod ws;
 
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -102,12 +104,6 @@ pub enum ListenerError {
         bind: SocketAddr,
         /// Why.
         source: std::io::Error,
-    },
-    /// MQTT in WebSocket messages is asked for.
-    #[error("listener {name} cannot speak WebSocket: this version does not; leave websocket out")]
-    WebSocket {
-        /// The listener.
-        name: String,
     },
     /// A stream cannot be served.
     #[error("a stream cannot be served")]
@@ -174,9 +170,6 @@ impl Listener {
         };
         let mut ports = Vec::new();
         for (listener, tls) in config.listeners.iter().zip(begin.tls) {
-            if listener.framing == config::Framing::WebSocket {
-                return Err(ListenerError::WebSocket { name: listener.name.clone() });
-            }
             let socket = bind(listener.bind).map_err(|source| ListenerError::Bind {
                 name: listener.name.clone(),
                 bind: listener.bind,
