@@ -143,7 +143,9 @@ async fn converse(site: &Rc<Site>, reader: &mut Reader, conn: &Rc<Conn>, talk: &
             () = conn.writable(), if conn.has_out() => {
                 conn.flush();
                 if !conn.has_out() {
-                    site.desk.borrow_mut().pump(talk.opened.key, Instant::now());
+                    let now = Instant::now();
+                    site.desk.borrow_mut().pump(talk.opened.key, now);
+                    site.desk.borrow_mut().resume_deliveries(now);
                 }
             }
             () = site.room.notified(), if !site.may_read() => {}

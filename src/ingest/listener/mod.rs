@@ -59,7 +59,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::conn::End;
-use self::desk::{Desk, Halt, Tools};
+use self::desk::{Desk, Halt, LOOK_EVERY, Tools};
 use self::entrance::EntranceHandle;
 use self::reason::Reason;
 pub use self::site::{Account, ListenerStats};
@@ -306,7 +306,12 @@ async fn accept(site: Rc<Site>, port: Rc<Port>, socket: TcpListener, stop: Cance
 /// Acknowledges and delivers what becomes durable.
 async fn settle(site: &Site, mut durable: [Durable; 3]) -> StoreGone {
     loop {
-        if wait(&mut durable).await.is_err() {
+        let holds_back = site.desk.borrow().holds_back();
+        let waited = match holds_back {
+            false => wait(&mut durable).await,
+            true => timeout(LOOK_EVERY, wait(&mut durable)).await.unwrap_or(Ok(())),
+        };
+        if waited.is_err() {
             return StoreGone;
         }
         site.desk.borrow_mut().settle();

@@ -110,6 +110,7 @@ impl Desk {
             queue: Queue::new(bounds),
             window: 0,
             next_pkid: 0,
+            sent: Instant::now(),
             filters: Default::default(),
             recalls: Default::default(),
             will: None,

@@ -7,6 +7,7 @@
 //! topic is, counted.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -206,13 +207,23 @@ impl Desk {
         if self.tree.is_empty() {
             return;
         }
+        let retain = publish.retain;
         let message = Rc::new(Message::of(publish, Instant::now()));
-        if self.is_durable(ticket) {
+        let waits = !self.is_durable(ticket);
+        // A message that need not wait does all the same behind a retained one of its topic that does: an actuator must not
+        // be told the older of two commands last.
+        let is_behind = !waits && self.held_topics.contains_key(&message.topic);
+        if !waits && !is_behind {
             self.deliver(from, &message);
             return;
         }
+        let is_counted = retain || is_behind;
+        if is_counted {
+            *self.held_topics.entry(Arc::clone(&message.topic)).or_default() += 1;
+        }
         self.held_bytes += message.bytes();
-        self.held[class(ticket)].push_back(Held { ticket, from, message });
+        let ticket = if waits { ticket } else { self.held[0].back().map_or(0, |last| last.ticket) };
+        self.held[class(ticket)].push_back(Held { ticket, from, message, is_counted });
     }
 
     /// The message is the last of its topic; that is written with the group it is in.

@@ -27,6 +27,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 pub use self::clients::{Entrant, Leave, Opened};
+pub use self::settlement::LOOK_EVERY;
 use super::codec::Publish;
 use super::conn::End;
 use super::delivery::Message;
@@ -98,6 +99,12 @@ pub struct Desk {
     /// Messages for subscribers that are not durable yet, by class.
     held: [VecDeque<Held>; 3],
     held_bytes: usize,
+    /// By topic, how many of them are retained, or behind one that is.
+    held_topics: HashMap<Arc<str>, usize>,
+    /// Since when durable ones of them wait for subscribers to read.
+    held_back: Option<Instant>,
+    /// Sessions whose queue is full.
+    crowded: Vec<Key>,
     hits: Vec<Hit<Key>>,
     /// Sessions that have something new in their queue.
     dirty: Vec<Key>,
@@ -123,6 +130,8 @@ struct Held {
     /// Who has published it.
     from: Option<Key>,
     message: Rc<Message>,
+    /// Whether it is among [`Desk::held_topics`].
+    is_counted: bool,
 }
 
 /// A will that waits.
@@ -202,6 +211,9 @@ impl Desk {
             bounds: tools.bounds,
             held: Default::default(),
             held_bytes: 0,
+            held_topics: HashMap::new(),
+            held_back: None,
+            crowded: Vec::new(),
             hits: Vec::new(),
             dirty: Vec::new(),
             out: Vec::new(),

@@ -1,17 +1,24 @@
 //! What becomes durable: acknowledgements leave, messages go to their subscribers' queues, and queues to their clients.
 //!
 //! Owns nothing: what it changes is the [`Desk`]'s. Acknowledgements come first, of one client in one write; then answers
-//! to subscriptions; then deliveries, as far as each client takes them.
+//! to subscriptions; then deliveries, as far as each client takes them. A group is more at once than a queue may hold, so
+//! what would push messages out of the queue of a client that is reading waits, for [`SPREAD`] at most:
+//! ```text
+//!  held ── durable ──▶ queue, sent ──▶ queue full, its client reads ──▶ held back ── acknowledged, written, SPREAD over ─┐
+//!              ▲                                                                                                        │
+//!              └────────────────────────────────────────────────────────────────────────────────────────────────────────┘
+//! ```
 //! Power loss: what is acknowledged is on flash. What waits for subscribers is not kept.
 //! When full: a queue drops by its policy ([`crate::ingest::listener::queue`]); of a client that does not read, what is
 //! ready to be written is bounded by [`OUT_FULL`] and one packet.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{CLASSES, Desk, Held, Key, class};
+use super::{Desk, HELD_MAX, Held, Key, class};
 use crate::ingest::account::add;
 use crate::ingest::listener::conn::OUT_FULL;
 use crate::ingest::listener::delivery::{Delivery, Message};
@@ -19,6 +26,15 @@ use crate::ingest::listener::reason::Reason;
 use crate::ingest::listener::session::Answer;
 use crate::platform::fault;
 
+/// Longest time that durable messages wait for clients that read: the default commit interval, so that they are gone when
+/// the next group comes.
+const SPREAD: Duration = Duration::from_secs(1);
+/// A client that was sent nothing for so long, with messages waiting for it, does not read: a round trip of a bad link.
+const READS_WITHIN: Duration = Duration::from_millis(250);
+/// How often those who are waited for are looked at, if they say nothing.
+pub const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// With so many bytes held nobody is waited for, so that sensors are read from whatever subscribers do.
+const HELD_BACK_MAX: usize = HELD_MAX / 2;
 /// Rounds of 64 KiB sent to one client at a go: two milliseconds, then others have their turn.
 const PUMP_ROUNDS: usize = 16;
 /// Places for answers that an idle session keeps.
@@ -42,14 +58,60 @@ impl Desk {
             let Some(reply) = self.answers.pop_front() else { break };
             self.reply(reply);
         }
-        for class in 0..CLASSES.len() {
-            while self.held[class].front().is_some_and(|held| is_durable(held.ticket)) {
-                let Some(Held { from, message, .. }) = self.held[class].pop_front() else { break };
+        self.deliver_durable(now);
+        self.pump_dirty();
+    }
+
+    /// Whether durable messages wait for a client that is reading; then [`Desk::settle`] is due again after [`LOOK_EVERY`].
+    pub fn holds_back(&self) -> bool {
+        self.held_back.is_some()
+    }
+
+    fn deliver_durable(&mut self, now: Instant) {
+        let durable = self.durable.each_ref().map(|durable| *durable.borrow());
+        for (class, durable) in durable.into_iter().enumerate() {
+            while self.held[class].front().is_some_and(|held| durable >= held.ticket) {
+                if self.must_hold_back(now) {
+                    return;
+                }
+                let Some(Held { from, message, is_counted, .. }) = self.held[class].pop_front() else {
+                    break;
+                };
                 self.held_bytes -= message.bytes();
+                if is_counted && let Some(count) = self.held_topics.get_mut(&message.topic) {
+                    *count -= 1;
+                    if *count == 0 {
+                        self.held_topics.remove(&message.topic);
+                    }
+                }
+                let before = self.dirty.len();
                 self.deliver(from, &message);
+                let is_crowded =
+                    |key: &Key| self.sessions[*key].as_ref().is_some_and(|session| session.is_crowded());
+                self.crowded.extend(self.dirty[before..].iter().copied().filter(is_crowded));
             }
         }
-        self.pump_dirty();
+        self.held_back = None;
+        self.crowded.clear();
+    }
+
+    /// Sends what full queues have. Whether one is still full, and its client worth waiting for.
+    fn must_hold_back(&mut self, now: Instant) -> bool {
+        while let Some(key) = self.crowded.last().copied() {
+            self.pump(key, now);
+            let reads = self.sessions[key].as_ref().is_some_and(|session| {
+                session.is_crowded()
+                    && session.conn.is_some()
+                    && now.saturating_duration_since(session.sent) < READS_WITHIN
+            });
+            let has_room = self.held_bytes < HELD_BACK_MAX;
+            if reads && has_room && now.saturating_duration_since(*self.held_back.get_or_insert(now)) < SPREAD
+            {
+                return true;
+            }
+            self.crowded.pop();
+        }
+        false
     }
 
     /// What a client is owed and need not wait for, after something of it was read.
@@ -58,7 +120,15 @@ impl Desk {
         if self.sessions[key].as_ref().is_some_and(|session| !session.owed.is_empty()) {
             self.settle_session(key, Instant::now(), |ticket: u64| durable[class(ticket)] >= ticket);
         }
+        self.resume_deliveries(Instant::now());
         self.pump_dirty();
+    }
+
+    /// Goes on with what was held back, if there is room for it now.
+    pub fn resume_deliveries(&mut self, now: Instant) {
+        if self.held_back.is_some() {
+            self.deliver_durable(now);
+        }
     }
 
     /// Whether no client is owed anything.
@@ -169,6 +239,7 @@ impl Desk {
             }
             if !self.out.is_empty() {
                 conn.send(&self.out);
+                session.sent = now;
             }
             // What is not written yet brings the client back here when it is.
             if conn.has_out() || session.queue.waiting() == 0 && !self.recall(key, now) {
