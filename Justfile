@@ -45,9 +45,9 @@ conformance CHECKOUT HOST="127.0.0.1" PORT="1883" *TESTS:
 bench *NAMES: (_deps "test") guests
     cargo bench --locked {{ if NAMES == "" { "" } else { "--bench " + replace(NAMES, " ", " --bench ") } }}
 
-# Fuzzes one target (block_decode, payload_decode, topic_match) for SECONDS; needs cargo-fuzz
+# Fuzzes one target (block_decode, payload_decode, topic_match; listener_packets builds without the host) for SECONDS; needs cargo-fuzz
 fuzz TARGET SECONDS="60":
-    cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run {{ TARGET }} -- -max_total_time={{ SECONDS }}
+    cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run {{ if TARGET == "listener_packets" { "--no-default-features" } else { "" } }} --target-dir "$CARGO_TARGET_DIR/fuzz" {{ TARGET }} -- -max_total_time={{ SECONDS }}
 
 # The image for a card and the update bundle, into the target folder's `image`
 image *ARGS: (_deps "image")

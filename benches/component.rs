@@ -24,6 +24,11 @@ use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Engine, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+// The component's source, as it stands: what it finds in its crate `kit` is a module here.
+extern crate self as kit;
+#[allow(dead_code, missing_docs, unused_imports)]
+#[path = "../components/kit/src/options.rs"]
+pub mod options;
 #[allow(dead_code, missing_docs, unused_imports)]
 #[path = "../components/limits/src/monitor.rs"]
 mod monitor;

@@ -28,7 +28,7 @@ use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use rig::mqtt::{Pace, Progress};
+use rig::mqtt::{Pace, Progress, Session};
 use rig::{Peer, median, mib, percentile, setting};
 
 mod rig;
@@ -176,7 +176,8 @@ impl Line {
     async fn window(&self, pace: Pace, length: Duration) -> Window {
         let progress = Rc::new(Progress::default());
         let begun = self.receiver.received().await;
-        let sending = tokio::task::spawn_local(rig::mqtt::send(self.port, pace, progress.clone()));
+        let sending =
+            tokio::task::spawn_local(rig::mqtt::send(self.port, pace, Session::Clean, progress.clone()));
         let watch = |until: Instant| {
             let progress = progress.clone();
             async move {
@@ -370,7 +371,8 @@ async fn latency(folder: &Path, seconds: f64) {
         let watching = tokio::task::spawn_local(watched.run());
         let receiver = gateway(&folder, watched_port, &one_stream(), interval).await;
         let progress = Rc::new(Progress::default());
-        let sending = tokio::task::spawn_local(rig::mqtt::send(port, Pace::W1, progress.clone()));
+        let sending =
+            tokio::task::spawn_local(rig::mqtt::send(port, Pace::W1, Session::Clean, progress.clone()));
         tokio::time::sleep(WARM_UP).await;
         waits.borrow_mut().clear();
         tokio::time::sleep(Duration::from_secs_f64(seconds)).await;

@@ -31,6 +31,13 @@ pub enum Pace {
     Saturated { ahead_max: u64 },
 }
 
+/// Whether senders ask that their sessions are kept.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Session {
+    Clean,
+    Kept,
+}
+
 /// What senders and whoever watches them share; they run on one thread.
 #[derive(Default)]
 pub struct Progress {
@@ -48,23 +55,24 @@ pub fn now_ms() -> i64 {
 }
 
 /// Sends to a broker until told to stop, then waits for its acknowledgements.
-pub async fn send(port: u16, pace: Pace, progress: Rc<Progress>) {
+pub async fn send(port: u16, pace: Pace, session: Session, progress: Rc<Progress>) {
     let started = (Instant::now() + Duration::from_millis(200), now_ms() + 200);
-    let connections =
-        (0..CONNECTIONS).map(|number| connection(port, number, pace, started, progress.clone()));
+    let connections = (0..CONNECTIONS).map(async |number| {
+        let stream = connect(port, &format!("sender-{number}"), session).await?;
+        connection(stream, number, pace, started, progress.clone()).await
+    });
     for outcome in join_all(connections).await {
         outcome.expect("the broker keeps the connection");
     }
 }
 
 async fn connection(
-    port: u16,
+    mut stream: TcpStream,
     number: usize,
     pace: Pace,
     (start, start_ms): (Instant, i64),
     progress: Rc<Progress>,
 ) -> io::Result<()> {
-    let mut stream = connect(port, &format!("sender-{number}"), true).await?;
     let (mut read, mut write) = stream.split();
     let unacknowledged = Cell::new(0usize);
     let done = Cell::new(false);
@@ -165,12 +173,12 @@ fn publish(out: &mut Vec<u8>, pkid: u16, series: usize, time_ms: i64, turn: u64)
     out.extend(payload.as_bytes());
 }
 
-async fn connect(port: u16, name: &str, clean: bool) -> io::Result<TcpStream> {
+async fn connect(port: u16, name: &str, session: Session) -> io::Result<TcpStream> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
     stream.set_nodelay(true)?;
     let mut packet = vec![0x10, (12 + name.len()) as u8, 0, 4];
     packet.extend(b"MQTT");
-    packet.extend([4, if clean { 2 } else { 0 }, 0, 0, 0, name.len() as u8]);
+    packet.extend([4, if session == Session::Clean { 2 } else { 0 }, 0, 0, 0, name.len() as u8]);
     packet.extend(name.as_bytes());
     stream.write_all(&packet).await?;
     let mut answer = [0u8; 4];
@@ -184,7 +192,7 @@ async fn connect(port: u16, name: &str, clean: bool) -> io::Result<TcpStream> {
 /// Subscribes to everything at QoS 1, acknowledges and drops what comes. `count` is called with the messages of each
 /// read: nothing is decoded but lengths and packet identifiers.
 pub async fn drop_everything(port: u16, count: impl Fn(u64)) -> io::Result<()> {
-    let mut stream = connect(port, "dropper", true).await?;
+    let mut stream = connect(port, "dropper", Session::Clean).await?;
     stream.write_all(&[0x82, 12, 0, 1, 0, 7]).await?;
     stream.write_all(b"plant/#").await?;
     stream.write_all(&[1]).await?;

@@ -403,6 +403,18 @@ pub enum Doubt {
         "nobody may enter: there is no [[user]], and anonymous clients are not let in from where they can come"
     )]
     NobodyEnters,
+    /// A listener for a network that nobody from there may enter.
+    #[error(
+        "listens on {bind}, and lets in nobody but anonymous clients of this machine: no [[user]] can log in here; bind \
+         127.0.0.1, or add users"
+    )]
+    NobodyFromAfar {
+        /// Its address.
+        bind: std::net::SocketAddr,
+    },
+    /// Users that cannot prove themselves where they can come.
+    #[error("nobody may enter: users have certificates only, and this listener has no tls with client_ca")]
+    NobodyProves,
     /// A user without a right.
     #[error("may neither publish nor subscribe; set publish or subscribe")]
     UserWithoutRules,
@@ -450,7 +462,7 @@ pub enum Doubt {
         path: PathBuf,
     },
     /// Only the service knows where its credentials are.
-    #[error("'{}' is looked up among the service's credentials, which are not known here: not checked", path.display())]
+    #[error("'{}' does not exist, and the service's credentials are not known here: not checked", path.display())]
     CredentialUnknown {
         /// Which.
         path: PathBuf,

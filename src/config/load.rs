@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::Config;
 use super::diagnose::{ConfigError, Finding, Problem, Warning};
 use super::fault::{Doubt, Fault};
-use super::resolve::{FileKind, NamedFile, Surroundings, resolve};
+use super::resolve::{FileKind, FilePlace, NamedFile, Surroundings, resolve};
 use super::tree::{Layer, Tree};
 
 /// The documented default, the lowest layer.
@@ -90,7 +90,7 @@ pub(super) fn inspect_in(paths: &Paths, surroundings: &Surroundings) -> Inspecti
     let mut problems = Vec::new();
     let (files, layers) = read_layers(paths, &mut problems);
     let (mut inspection, named) = examine(layers, surroundings);
-    inspection.warnings.extend(named.iter().filter_map(|file| look_at(file, surroundings)));
+    inspection.warnings.extend(named.iter().filter_map(look_at));
     // What could not be read comes first: it may explain the rest.
     problems.append(&mut inspection.problems);
     let config = inspection.config.filter(|_| problems.is_empty());
@@ -207,31 +207,29 @@ fn read_text(path: &Path) -> Result<String, Fault> {
 }
 
 /// Looks at a file the configuration names.
-fn look_at(file: &NamedFile, surroundings: &Surroundings) -> Option<Warning> {
+fn look_at(file: &NamedFile) -> Option<Warning> {
     let path = file.path.clone();
-    let what = if file.kind == FileKind::Folder {
+    if file.kind == FileKind::Folder {
         // The first that is there; what is missing below it is made at the start.
         let there = path.ancestors().find(|folder| folder.symlink_metadata().is_ok())?;
-        if there.is_dir() {
-            return None;
+        return (!there.is_dir()).then(|| warning(file, Doubt::NotAFolder { path: there.to_owned() }));
+    }
+    let what = match File::open(&path).and_then(|file| file.metadata()) {
+        Err(error) if error.kind() == ErrorKind::NotFound && file.place == FilePlace::Beside => {
+            Doubt::CredentialUnknown { path }
         }
-        Doubt::NotAFolder { path: there.to_owned() }
-    } else if file.kind != FileKind::Component && path.is_relative() && surroundings.credentials_dir.is_none()
-    {
-        Doubt::CredentialUnknown { path }
-    } else {
-        match File::open(&path).and_then(|file| file.metadata()) {
-            Err(error) => Doubt::File { path, kind: error.kind() },
-            Ok(found) if found.is_dir() => Doubt::File { path, kind: ErrorKind::IsADirectory },
-            Ok(found) if found.len() == 0 => Doubt::FileEmpty { path },
-            Ok(found) if file.kind == FileKind::Secret && found.mode() & 0o004 != 0 => {
-                Doubt::SecretOpen { path }
-            }
-            Ok(_) => return None,
-        }
+        Err(error) => Doubt::File { path, kind: error.kind() },
+        Ok(found) if found.is_dir() => Doubt::File { path, kind: ErrorKind::IsADirectory },
+        Ok(found) if found.len() == 0 => Doubt::FileEmpty { path },
+        Ok(found) if file.kind == FileKind::Secret && found.mode() & 0o004 != 0 => Doubt::SecretOpen { path },
+        Ok(_) => return None,
     };
+    Some(warning(file, what))
+}
+
+fn warning(file: &NamedFile, what: Doubt) -> Warning {
     let label = file.label.clone();
-    Some(Warning { file: label.file, at: label.at, key: label.key, what })
+    Warning { file: label.file, at: label.at, key: label.key, what }
 }
 
 /// What the process was started with.

@@ -140,6 +140,17 @@ impl Gateway {
         kib * 1024
     }
 
+    /// CPU time it has used.
+    pub fn cpu(&self) -> Duration {
+        let pid = self.child.id().expect("it runs");
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+        let nanos = tasks.filter_map(|task| {
+            let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+            text.split(' ').next()?.parse::<u64>().ok()
+        });
+        Duration::from_nanos(nanos.sum())
+    }
+
     /// Stops it properly.
     pub async fn stop(mut self) {
         self.end(Signal::SIGTERM).await;

@@ -244,6 +244,12 @@ impl Plant {
         crate::console::socket_path(&self.folder.join("run"))
     }
 
+    /// The processes that run on the gateway, with their numbers.
+    pub fn pids(&self) -> Vec<(&'static str, u32)> {
+        let all = [("frond", &self.gateway), ("mosquitto", &self.broker), ("leaf", &self.leaf)];
+        all.into_iter().filter_map(|(name, child)| Some((name, child.as_ref()?.id()?))).collect()
+    }
+
     /// Stops everything.
     pub async fn stop(mut self) {
         for child in [self.gateway.take(), self.leaf.take(), self.hub.take(), self.broker.take()] {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{FileKind, Judge};
+use super::{FileKind, FilePlace, Judge};
 use crate::config::Component;
 use crate::config::fault::Fault;
 use crate::config::raw::{self, Span};
@@ -32,7 +32,7 @@ impl Judge<'_> {
         let path = match &raw.path {
             Some(path) => {
                 let path = self.path(&key("path"), path);
-                self.name_file(&key("path"), &path, FileKind::Component);
+                self.name_file(&key("path"), &path, FileKind::Component, FilePlace::Known);
                 path
             }
             None => {

@@ -54,6 +54,17 @@ pub(super) struct NamedFile {
     pub label: Finding<()>,
     /// What it is.
     pub kind: FileKind,
+    /// Where it was looked up.
+    pub place: FilePlace,
+}
+
+/// Where a named file is looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FilePlace {
+    /// Where it will be when the gateway runs.
+    Known,
+    /// Beside the configuration, for want of a credentials folder; the service may have one.
+    Beside,
 }
 
 /// What a named file is.
@@ -237,14 +248,15 @@ impl Judge<'_> {
         }
     }
 
-    /// A secret or certificate; a relative path starts at `$CREDENTIALS_DIRECTORY`.
+    /// A secret or certificate; a relative path starts at `$CREDENTIALS_DIRECTORY` or, where there is none, at the folder of
+    /// the file that says it.
     fn credential(&mut self, path: &KeyPath, text: &str, kind: FileKind) -> PathBuf {
-        let said = PathBuf::from(self.text(path, text, PATH_CHARS_MAX));
-        let resolved = match &self.surroundings.credentials_dir {
-            Some(folder) => folder.join(said),
-            None => said,
+        let (resolved, place) = match &self.surroundings.credentials_dir {
+            Some(folder) => (folder.join(self.text(path, text, PATH_CHARS_MAX)), FilePlace::Known),
+            None if Path::new(text).is_relative() => (self.path(path, text), FilePlace::Beside),
+            None => (self.path(path, text), FilePlace::Known),
         };
-        self.name_file(path, &resolved, kind);
+        self.name_file(path, &resolved, kind, place);
         resolved
     }
 
@@ -265,9 +277,9 @@ impl Judge<'_> {
         }
     }
 
-    fn name_file(&mut self, path: &KeyPath, file: &Path, kind: FileKind) {
+    fn name_file(&mut self, path: &KeyPath, file: &Path, kind: FileKind, place: FilePlace) {
         let label = finding(self.tree, self.tree.place(path), self.tree.label(path), ());
-        self.files.push(NamedFile { path: file.to_owned(), label, kind });
+        self.files.push(NamedFile { path: file.to_owned(), label, kind, place });
     }
 }
 

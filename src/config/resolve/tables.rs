@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{FileKind, Judge};
+use super::{FileKind, FilePlace, Judge};
 use crate::block::ROWS_MAX;
 use crate::config::fault::{Doubt, Fault};
 use crate::config::names;
@@ -52,7 +52,7 @@ impl Judge<'_> {
             ("cache_dir", &gateway.cache_dir),
             ("run_dir", &gateway.run_dir),
         ] {
-            self.name_file(&table.key(key), folder, FileKind::Folder);
+            self.name_file(&table.key(key), folder, FileKind::Folder, FilePlace::Known);
         }
         let bytes = gateway.socket().as_os_str().len();
         if bytes > SOCKET_PATH_MAX {

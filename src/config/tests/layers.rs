@@ -150,7 +150,8 @@ fn files_that_cannot_be_read_are_reported_with_the_rest() {
 
 #[test]
 fn relative_secrets_are_looked_up_among_the_credentials() {
-    // Goal: systemd credentials need no path. Method: a credentials folder with and without the file, and none at all.
+    // Goal: systemd credentials need no path. Method: a credentials folder with and without the file, and none at all: then
+    // the file is beside the configuration, wherever the program is started, or not known.
     let text = "gateway.name = \"g\"\n[mqtt.broker]\nurl = \"mqtt://localhost\"\nusername = \"u\"\npassword_file = \"pw\"\n\
                 [lattice]\nmode = \"off\"";
     let folder = folder(&[("frond.toml", text)]);
@@ -178,9 +179,15 @@ fn relative_secrets_are_looked_up_among_the_credentials() {
     let broker = inspect_in(&main, &there).config.expect("valid").broker.expect("it has a URL");
     assert_eq!(broker.password_file, Some(secret));
 
-    let warning = "frond.toml:5: mqtt.broker.password_file: 'pw' is looked up among the service's credentials, which are \
-                   not known here: not checked";
+    let warning = "frond.toml:5: mqtt.broker.password_file: 'pw' does not exist, and the service's credentials are not known \
+                   here: not checked";
     assert_eq!(messages(folder.path(), &here()), (vec![], vec![warning.to_owned()]));
+    let beside = folder.path().join("pw");
+    std::fs::write(&beside, "secret").expect("a folder of the test's own");
+    set_mode(&beside, 0o600);
+    assert_eq!(messages(folder.path(), &here()), (vec![], vec![]));
+    let broker = inspect_in(&main, &here()).config.expect("valid").broker.expect("it has a URL");
+    assert_eq!(broker.password_file, Some(beside));
 }
 
 #[test]

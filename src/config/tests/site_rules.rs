@@ -185,6 +185,14 @@ fn open_and_closed_doors_are_pointed_out() {
         doubts(&with_user)[0],
         format!("{lan}: passwords come to 10.0.0.1:1883 without encryption; set tls")
     );
+    let networks = listener("").replace("10.0.0.1", "0.0.0.0");
+    let message = "listens on 0.0.0.0:1883, and lets in nobody but anonymous clients of this machine: no [[user]] can log in \
+                   here; bind 127.0.0.1, or add users";
+    assert_eq!(doubts(&networks), [format!("{lan}: {message}")]);
+    let certified = user("certificate = \"x\"\npublish = [\"a\"]");
+    let message =
+        "nobody may enter: users have certificates only, and this listener has no tls with client_ca";
+    assert!(doubts(&format!("{}{certified}", listener(""))).contains(&format!("{lan}: {message}")));
     let certificate = format!("{HUB}{}", user("certificate = \"x\"\npublish = [\"a\"]"));
     let message = "frond.toml:4: user \"press\": certificate: no listener has tls with client_ca: the certificate is never looked at";
     assert_eq!(doubted(&certificate), [message]);

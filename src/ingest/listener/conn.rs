@@ -1,7 +1,8 @@
 //! One connection as the desk sees it: something to write to and to end. Reading is its own task's business.
 //!
 //! Bytes go out at once if the socket takes them; what it does not take waits here, and its task writes the rest. A
-//! client that does not read is not read from either, and is ended when more waits than [`OUT_MAX`] and one packet.
+//! client that does not read is not read from either: at most [`OUT_FULL`] and what one read is answered with waits. TLS and
+//! WebSocket frames, where there are any, are put on and taken off here. Nothing of it outlives the connection.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, Read, Write};
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 
 use super::codec::Version;
 use super::reason::Reason;
+use super::ws::{self, Flow, Frames};
 
 /// Bytes that may wait before nothing more is read from the client: acknowledgements of 16,384 messages.
 pub const OUT_FULL: usize = 64 << 10;
@@ -32,6 +34,7 @@ pub enum End {
 pub struct Conn {
     writer: OwnedWriteHalf,
     tls: Option<RefCell<rustls::ServerConnection>>,
+    frames: Option<RefCell<Frames>>,
     out: RefCell<Vec<u8>>,
     /// What was read is being worked off: all answers to it go out in one write.
     gathers: Cell<bool>,
@@ -56,6 +59,7 @@ impl Conn {
         Conn {
             writer,
             tls: tls.map(RefCell::new),
+            frames: None,
             out: RefCell::new(Vec::new()),
             gathers: Cell::new(false),
             end: Cell::new(None),
@@ -66,6 +70,11 @@ impl Conn {
             heard: Cell::new(Instant::now()),
             patience: None,
         }
+    }
+
+    /// From now on everything is in WebSocket messages.
+    pub fn set_frames(&mut self, frames: Frames) {
+        self.frames = Some(RefCell::new(frames));
     }
 
     /// Ends the connection; the first reason counts.
@@ -81,9 +90,12 @@ impl Conn {
         self.end.get()
     }
 
-    /// Writes bytes, or keeps them until the socket takes them.
+    /// Writes whole packets, or keeps them until the socket takes them.
     pub fn send(&self, bytes: &[u8]) {
         let mut out = self.out.borrow_mut();
+        if self.frames.is_some() && !bytes.is_empty() {
+            ws::begin(bytes.len(), &mut out);
+        }
         if self.gathers.get() {
             return out.extend_from_slice(bytes);
         }
@@ -97,8 +109,12 @@ impl Conn {
         }
         out.extend_from_slice(rest);
         drop(out);
-        if self.tls.is_some() {
+        if self.tls.is_some() || self.frames.is_some() {
             self.flush();
+            // Here and not in `flush`: its task, which flushes when it is woken, would wake itself for ever.
+            if self.has_out() {
+                self.wake.notify_one();
+            }
         } else if !rest.is_empty() {
             self.wake.notify_one();
         }
@@ -156,9 +172,6 @@ impl Conn {
             out.drain(..taken);
             self.push(tls)?;
         }
-        if tls.wants_write() {
-            self.wake.notify_one();
-        }
         Ok(())
     }
 
@@ -186,10 +199,39 @@ impl Conn {
         }
     }
 
-    /// Puts what came by the socket through TLS. Without TLS, `bytes` is what was sent.
-    pub fn decrypt(&self, bytes: &[u8], plain: &mut Vec<u8>) -> io::Result<Decrypted> {
-        let Some(tls) = &self.tls else { return Ok(Decrypted::AsIs) };
-        let mut tls = tls.borrow_mut();
+    /// Takes TLS and WebSocket frames off what came by the socket. Without either, `bytes` is what was sent.
+    pub fn peel(&self, bytes: &[u8], plain: &mut Vec<u8>) -> io::Result<Peeled> {
+        match (&self.tls, &self.frames) {
+            (None, None) => return Ok(Peeled::AsIs),
+            (Some(tls), None) => self.decrypt(&mut tls.borrow_mut(), bytes, plain)?,
+            (None, Some(_)) => self.unframe(bytes, plain),
+            (Some(tls), Some(_)) => {
+                let mut frames = Vec::new();
+                self.decrypt(&mut tls.borrow_mut(), bytes, &mut frames)?;
+                self.unframe(&frames, plain);
+            }
+        }
+        Ok(Peeled::Into)
+    }
+
+    /// What is in WebSocket messages. One that ends takes the connection with it, after what came before that.
+    fn unframe(&self, bytes: &[u8], packets: &mut Vec<u8>) {
+        let Some(frames) = &self.frames else { return };
+        let flow = frames.borrow_mut().take(bytes, packets, &mut self.out.borrow_mut());
+        if !self.gathers.get() && !self.out.borrow().is_empty() {
+            self.flush();
+        }
+        if flow == Flow::Closed {
+            self.end(End::Gone);
+        }
+    }
+
+    fn decrypt(
+        &self,
+        tls: &mut rustls::ServerConnection,
+        bytes: &[u8],
+        plain: &mut Vec<u8>,
+    ) -> io::Result<()> {
         let mut rest = bytes;
         while !rest.is_empty() {
             if tls.read_tls(&mut rest)? == 0 {
@@ -197,7 +239,7 @@ impl Conn {
             }
             let state = tls.process_new_packets().map_err(io::Error::other);
             // An alert tells the client why; so it goes out before the error does.
-            let pushed = self.push(&mut tls);
+            let pushed = self.push(tls);
             let state = state?;
             pushed?;
             let at = plain.len();
@@ -206,7 +248,7 @@ impl Conn {
                 tls.reader().read_exact(&mut plain[at..])?;
             }
         }
-        Ok(Decrypted::Into)
+        Ok(())
     }
 
     /// The client's certificate, as far as there is TLS and it has shown one.
@@ -215,8 +257,12 @@ impl Conn {
         tls.peer_certificates()?.first().cloned().map(rustls::pki_types::CertificateDer::into_owned)
     }
 
-    /// Says farewell on the level below MQTT.
+    /// Says farewell on the levels below MQTT.
     pub fn close(&self) {
+        if let Some(frames) = &self.frames {
+            frames.borrow_mut().close(&mut self.out.borrow_mut());
+            self.flush();
+        }
         if let Some(tls) = &self.tls {
             let mut tls = tls.borrow_mut();
             tls.send_close_notify();
@@ -238,7 +284,7 @@ impl Conn {
 
 /// Where the readable bytes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decrypted {
+pub enum Peeled {
     /// What came is what was sent.
     AsIs,
     /// In the buffer given.

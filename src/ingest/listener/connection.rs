@@ -1,42 +1,37 @@
 //! One connection, from its acceptance to its end. The task of this file reads; writing is [`super::conn`]'s.
 //!
 //! ```text
-//!  accepted ─▶ (TLS) ─▶ CONNECT ─▶ let in? ─▶ seated ─▶ talking ─▶ left
+//!  accepted ─▶ (TLS, WebSocket) ─▶ CONNECT ─▶ let in? ─▶ seated ─▶ talking ─▶ left
 //!      └───────── all of it within CONNECT_WITHIN ──┘      │ ▲
 //!                                          no room, clogged│ │room, written, acknowledged
 //!                                                          └─┘ (nothing is read meanwhile: TCP holds the client up)
 //! ```
 //! An idle connection holds no buffer: the one that is read into is shared by all of the thread, and only the beginning
-//! of an incomplete packet is kept.
+//! of an incomplete packet is kept, at most `packet_bytes_max`. Nothing of it outlives the process; nothing is dropped, a
+//! client that may not go on is not read from.
 
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use mqtt_proto::v5;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
-use super::clients::{Entrant, Opened};
-use super::codec::{self, Connect, Version};
-use super::conn::{Conn, Decrypted, End};
+use super::admission::admit;
+use super::codec::{self, Version};
+use super::conn::{Conn, End, Peeled};
 use super::reason::Reason;
 use super::site::{Port, Site};
-use super::talk::{ALIASES_MAX, Outcome, Parting, Read, Talk};
-use super::tls;
-use super::users::{Credentials, Refusal};
+use super::talk::{Outcome, Parting, Read, Talk};
 use crate::ingest::account::add;
 
 /// From the connection to the end of its CONNECT: a handshake over a bad link, and a login that waits for its turn.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-/// Largest CONNECT: a will and a login.
-const CONNECT_BYTES_MAX: usize = 64 << 10;
 /// Read at a time: a thousand messages. One buffer for all connections.
 pub const READ_BYTES: usize = 64 << 10;
 /// A client that has been told why is waited for so long to read it.
@@ -44,14 +39,12 @@ const PARTING_WITHIN: Duration = Duration::from_secs(1);
 /// What it may still send meanwhile: what was under way to us, and no flood.
 const PARTING_BYTES_MAX: usize = 1 << 20;
 const PARTING_PIECE: usize = 4 << 10;
-/// Messages a client may be sent before it has acknowledged one.
-const DELIVERIES_MAX: u16 = 64;
 
 /// The reading half.
-struct Reader {
+pub struct Reader {
     half: OwnedReadHalf,
     /// The beginning of a packet, or what may not be worked off yet.
-    rest: Vec<u8>,
+    pub rest: Vec<u8>,
 }
 
 /// Serves a connection to its end.
@@ -122,83 +115,6 @@ async fn hear_out(half: &mut OwnedReadHalf) {
     }
 }
 
-/// Reads CONNECT and lets the client in, or answers why not.
-async fn admit(
-    site: &Rc<Site>,
-    port: &Port,
-    reader: &mut Reader,
-    mut conn: Conn,
-    peer: SocketAddr,
-) -> Option<(Rc<Conn>, Talk)> {
-    let frame = loop {
-        match codec::frame(&reader.rest, CONNECT_BYTES_MAX.min(port.config.packet_bytes_max as usize)) {
-            Ok(Some(frame)) => break frame,
-            Ok(None) => {}
-            Err(_) => return None,
-        }
-        reader.read_connect(&conn).await.ok()?;
-    };
-    let connect = match frame.decode_connect(&reader.rest) {
-        Ok(Ok(connect)) => connect,
-        Ok(Err(level)) => {
-            // Who speaks another version may understand the answer of one that is spoken here.
-            let refusal: &[u8] = if level < 4 { &[0x20, 2, 0, 1] } else { &[0x20, 3, 0, 0x84, 0] };
-            conn.send(refusal);
-            return None;
-        }
-        Err(_) => return None,
-    };
-    reader.rest.drain(..frame.end);
-    conn.version = connect.version;
-    let refuse = |conn: &Conn, reason: Reason| {
-        debug!(%peer, %reason, client = &*connect.client, "client not let in");
-        add(&site.counters.refused, 1);
-        conn.send(&refusal(connect.version, reason));
-        None
-    };
-    let client = match client_of(&connect) {
-        Ok(client) => client,
-        Err(reason) => return refuse(&conn, reason),
-    };
-    let credentials = Credentials {
-        address: peer.ip(),
-        anonymous: port.config.anonymous,
-        client: client.to_string(),
-        name: connect.user.as_deref().map(str::to_owned),
-        password: connect.password.as_deref().map(<[u8]>::to_vec),
-        certificate: conn.certificate().map(|certificate| tls::names(&certificate)).unwrap_or_default(),
-    };
-    let pass = match site.entrance.enter(credentials).await {
-        Ok(pass) => pass,
-        Err(refused) => return refuse(&conn, reason_of(refused)),
-    };
-    let terms = Terms::of(&connect, port, site);
-    conn.packet_max = connect.properties.max_packet_size.map_or(usize::MAX, |max| max as usize);
-    conn.receive_max = port.config.receive_max.into();
-    conn.patience = terms.patience;
-    conn.heard.set(Instant::now());
-    let conn = Rc::new(conn);
-    let entrant = Entrant {
-        connect: &connect,
-        client: Arc::clone(&client),
-        pass,
-        conn: Rc::clone(&conn),
-        expiry_s: terms.expiry_s,
-        window: usize::from(connect.properties.receive_max.unwrap_or(u16::MAX).min(DELIVERIES_MAX)),
-    };
-    let now = Instant::now();
-    let opened = site.desk.borrow_mut().open(entrant, now);
-    let opened = match opened {
-        Ok(opened) => opened,
-        Err(reason) => return refuse(&conn, reason),
-    };
-    add(&site.counters.connects, 1);
-    conn.send(&connack(&connect, &client, &opened, port, &terms));
-    site.desk.borrow_mut().resume(opened.key, now);
-    site.pass_on();
-    Some((conn, Talk::new(opened, port.config.packet_bytes_max as usize)))
-}
-
 /// Talks until the connection ends.
 async fn converse(site: &Rc<Site>, reader: &mut Reader, conn: &Rc<Conn>, talk: &mut Talk) -> Parting {
     let mut is_paused = false;
@@ -227,7 +143,9 @@ async fn converse(site: &Rc<Site>, reader: &mut Reader, conn: &Rc<Conn>, talk: &
             () = conn.writable(), if conn.has_out() => {
                 conn.flush();
                 if !conn.has_out() {
-                    site.desk.borrow_mut().pump(talk.opened.key, Instant::now());
+                    let now = Instant::now();
+                    site.desk.borrow_mut().pump(talk.opened.key, now);
+                    site.desk.borrow_mut().resume_deliveries(now);
                 }
             }
             () = site.room.notified(), if !site.may_read() => {}
@@ -252,14 +170,14 @@ impl Reader {
     /// Reads what there is before the client is let in.
     ///
     /// Cancel-safe: the connection ends when this is dropped.
-    async fn read_connect(&mut self, conn: &Conn) -> io::Result<()> {
+    pub async fn read_connect(&mut self, conn: &Conn) -> io::Result<()> {
         let mut bytes = Vec::with_capacity(2 << 10);
         if self.half.read_buf(&mut bytes).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        match conn.decrypt(&bytes, &mut self.rest)? {
-            Decrypted::AsIs => self.rest.extend_from_slice(&bytes),
-            Decrypted::Into => {}
+        match conn.peel(&bytes, &mut self.rest)? {
+            Peeled::AsIs => self.rest.extend_from_slice(&bytes),
+            Peeled::Into => {}
         }
         Ok(())
     }
@@ -294,9 +212,9 @@ impl Reader {
         buffer: &mut Vec<u8>,
     ) -> Result<bool, Parting> {
         let mut plain = Vec::new();
-        let bytes = match conn.decrypt(buffer, &mut plain) {
-            Ok(Decrypted::AsIs) => &*buffer,
-            Ok(Decrypted::Into) => &plain,
+        let bytes = match conn.peel(buffer, &mut plain) {
+            Ok(Peeled::AsIs) => &*buffer,
+            Ok(Peeled::Into) => &plain,
             Err(_) => return Err(Parting::gone()),
         };
         if self.rest.is_empty() {
@@ -367,88 +285,4 @@ async fn work_gathering(
         Outcome::End(parting) => Err(parting),
         Outcome::More | Outcome::Name(_) => Ok((at, false)),
     }
-}
-
-/// The client's identifier, or a new one for a client that has none.
-fn client_of(connect: &Connect) -> Result<Arc<str>, Reason> {
-    if connect.properties.auth_method.is_some() {
-        return Err(Reason::BadMethod);
-    }
-    if connect.properties.receive_max == Some(0) || connect.properties.max_packet_size == Some(0) {
-        return Err(Reason::ProtocolError);
-    }
-    if !connect.client.is_empty() {
-        return Ok(Arc::clone(&connect.client));
-    }
-    if connect.version == Version::V3 && !connect.clean {
-        return Err(Reason::ClientIdentifier);
-    }
-    Ok(super::site::fresh_client().into())
-}
-
-fn reason_of(refusal: Refusal) -> Reason {
-    match refusal {
-        Refusal::Proof => Reason::BadLogin,
-        Refusal::Anonymous | Refusal::OtherUser => Reason::NotAuthorized,
-        Refusal::Limited | Refusal::Busy => Reason::ServerBusy,
-    }
-}
-
-/// What is agreed with a client.
-struct Terms {
-    expiry_s: u32,
-    patience: Option<Duration>,
-    /// Version 5, where it is another than the client asked for.
-    keep_alive_s: Option<u16>,
-}
-
-// === impl Terms ===
-
-impl Terms {
-    fn of(connect: &Connect, port: &Port, site: &Site) -> Terms {
-        let expiry_max = u32::try_from(site.clients.session_expiry_max.as_secs()).unwrap_or(u32::MAX);
-        let keep_alive_max = u16::try_from(port.config.keep_alive_max.as_secs()).unwrap_or(u16::MAX);
-        let asked = connect.keep_alive_s;
-        let (expiry_s, keep_alive_s) = match connect.version {
-            Version::V3 => (if connect.clean { 0 } else { expiry_max }, asked),
-            Version::V5 => {
-                let expiry_s = connect.properties.session_expiry_interval.unwrap_or(0).min(expiry_max);
-                let is_longer = asked == 0 || asked > keep_alive_max;
-                (expiry_s, if is_longer && keep_alive_max < u16::MAX { keep_alive_max } else { asked })
-            }
-        };
-        Terms {
-            expiry_s,
-            // Half as long again as was agreed, as the standard has it.
-            patience: (keep_alive_s > 0).then(|| Duration::from_secs(keep_alive_s.into()) * 3 / 2),
-            keep_alive_s: (keep_alive_s != asked).then_some(keep_alive_s),
-        }
-    }
-}
-
-fn refusal(version: Version, reason: Reason) -> Vec<u8> {
-    match version {
-        Version::V3 => vec![0x20, 2, 0, reason.connack_v3()],
-        Version::V5 => vec![0x20, 3, 0, reason as u8, 0],
-    }
-}
-
-fn connack(connect: &Connect, client: &Arc<str>, opened: &Opened, port: &Port, terms: &Terms) -> Vec<u8> {
-    let present = u8::from(opened.session_present);
-    if connect.version == Version::V3 {
-        return vec![0x20, 2, present, 0];
-    }
-    let asked = connect.properties.session_expiry_interval.unwrap_or(0);
-    let properties = v5::ConnackProperties {
-        session_expiry_interval: (asked != terms.expiry_s).then_some(terms.expiry_s),
-        receive_max: Some(port.config.receive_max),
-        max_packet_size: Some(port.config.packet_bytes_max),
-        assigned_client_id: connect.client.is_empty().then(|| Arc::clone(client)),
-        topic_alias_max: Some(ALIASES_MAX),
-        server_keep_alive: terms.keep_alive_s,
-        ..Default::default()
-    };
-    let mut ack = v5::Connack::new(opened.session_present, v5::ConnectReasonCode::Success);
-    ack.properties = properties;
-    v5::Packet::Connack(ack).encode().map(|packet| packet.as_ref().to_vec()).unwrap_or_default()
 }

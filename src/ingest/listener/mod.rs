@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  sensors ──TCP, TLS──▶ accept ─▶ connection, talk ─▶ desk ─▶ intake ─▶ (journal)
+//!  panels ──WebSocket──▶   │
 //!                          │            │  ▲             │ ▲                │
 //!                     entrance, users   │  └─ conn ◀─────┘ └── durable ◀────┘
 //!                     (who may enter)   │   (PUBACK, PUBREC, deliveries)
@@ -25,7 +26,7 @@
 //! not grow. Bounds: connections and packets by configuration, half-open connections by [`site::HALF_OPEN_MAX`], what is
 //! under way to the journal by [`desk::PASSED_MAX`]; counted in [`site::Account`].
 
-mod clients;
+mod admission;
 mod codec;
 mod conn;
 mod connection;
@@ -43,6 +44,7 @@ mod talk;
 pub mod tls;
 pub mod tree;
 pub mod users;
+mod ws;
 
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -57,7 +59,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::conn::End;
-use self::desk::{Desk, Halt, Tools};
+use self::desk::{Desk, Halt, LOOK_EVERY, Tools};
 use self::entrance::EntranceHandle;
 use self::reason::Reason;
 pub use self::site::{Account, ListenerStats};
@@ -102,12 +104,6 @@ pub enum ListenerError {
         bind: SocketAddr,
         /// Why.
         source: std::io::Error,
-    },
-    /// MQTT in WebSocket messages is asked for.
-    #[error("listener {name} cannot speak WebSocket: this version does not; leave websocket out")]
-    WebSocket {
-        /// The listener.
-        name: String,
     },
     /// A stream cannot be served.
     #[error("a stream cannot be served")]
@@ -174,9 +170,6 @@ impl Listener {
         };
         let mut ports = Vec::new();
         for (listener, tls) in config.listeners.iter().zip(begin.tls) {
-            if listener.framing == config::Framing::WebSocket {
-                return Err(ListenerError::WebSocket { name: listener.name.clone() });
-            }
             let socket = bind(listener.bind).map_err(|source| ListenerError::Bind {
                 name: listener.name.clone(),
                 bind: listener.bind,
@@ -313,7 +306,12 @@ async fn accept(site: Rc<Site>, port: Rc<Port>, socket: TcpListener, stop: Cance
 /// Acknowledges and delivers what becomes durable.
 async fn settle(site: &Site, mut durable: [Durable; 3]) -> StoreGone {
     loop {
-        if wait(&mut durable).await.is_err() {
+        let holds_back = site.desk.borrow().holds_back();
+        let waited = match holds_back {
+            false => wait(&mut durable).await,
+            true => timeout(LOOK_EVERY, wait(&mut durable)).await.unwrap_or(Ok(())),
+        };
+        if waited.is_err() {
             return StoreGone;
         }
         site.desk.borrow_mut().settle();

@@ -31,6 +31,9 @@ use crate::sample::{Nanos, SessionId};
 /// Longest time between two acknowledgements that tells something about a client's window: beyond, it had nothing to say.
 const LENGTH_MAX: Duration = Duration::from_secs(10);
 
+/// A queue without room for a message of that size counts as full: a reading with its topic is less.
+const CROWD_BYTES: u64 = 1 << 10;
+
 /// The format of what is kept of a session.
 const STATE_VERSION: u8 = 1;
 
@@ -82,6 +85,8 @@ pub struct Session {
     /// As many of them may be in flight.
     pub window: usize,
     pub next_pkid: u16,
+    /// When it was last sent something of the queue.
+    pub sent: Instant,
     /// What it has subscribed to; the tree has it too, this is what is kept.
     pub filters: BTreeMap<Box<str>, Options>,
     /// Retained messages it is still to be sent, one for each filter it has subscribed to lately.
@@ -161,6 +166,11 @@ impl Session {
     /// Whether what waits for its client needs acknowledgements first.
     pub fn is_held_up(&self) -> bool {
         self.queue.in_flight() >= self.window
+    }
+
+    /// Whether a message like the last would push others out of its queue.
+    pub fn is_crowded(&self) -> bool {
+        !self.queue.can_take(CROWD_BYTES)
     }
 
     /// Whether it outlives its connection.

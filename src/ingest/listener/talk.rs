@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::clients::{Leave, Opened};
-use super::codec::{self, Packet, Publish, Verdict, Version};
+use super::codec::{self, Packet, Publish, Verdict, Version, with_pkid};
 use super::conn::{Conn, End};
-use super::desk::{Desk, Halt};
+use super::desk::{Desk, Halt, Leave, Opened};
 use super::reason::Reason;
 use crate::ingest::intake::{Arrival, Unnamed};
 
@@ -174,14 +173,5 @@ impl Talk {
             Packet::Connect(_) | Packet::Publish(_) => return told(Reason::ProtocolError),
         }
         Ok(())
-    }
-}
-
-/// A packet that is a packet identifier and, in version 5, a reason.
-fn with_pkid(head: u8, pkid: u16, reason: Option<Reason>) -> Vec<u8> {
-    let [high, low] = pkid.to_be_bytes();
-    match reason {
-        None => vec![head, 2, high, low],
-        Some(reason) => vec![head, 3, high, low, reason as u8],
     }
 }

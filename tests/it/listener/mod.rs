@@ -6,3 +6,5 @@ mod power;
 mod protocol;
 mod rig;
 mod tools;
+mod websocket;
+mod window;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::client::{Client, Hello, connect_packet, hello, packet, publish_packet};
-use super::rig::Rig;
+use super::rig::{PLANT, Rig};
 
 /// Long enough for an answer that must not come: several commits.
 const A_WHILE: Duration = Duration::from_millis(300);
@@ -280,5 +280,59 @@ fn what_is_no_mqtt_is_ended_and_bothers_nobody() {
     }
     sensor.publish(QOS_1, "plant/x", 1, "1");
     assert_eq!(sensor.answer(0x40), 1);
+    rig.stop();
+}
+
+#[test]
+fn a_subscriber_that_reads_misses_nothing_of_a_group_larger_than_its_queue() {
+    // Goal: messages come to subscribers a group commit at a time; a queue bounds who does not read, not who does. Method: a
+    // queue of 100, 600 messages in a group or two, a subscriber that acknowledges as it reads, at QoS 1 and 0; and one beside
+    // it that reads nothing and holds nobody up.
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!("{PLANT}[mqtt.clients]\nqueue_messages_max = 100\n").replace("50ms", "200ms");
+    let rig = Rig::start_with(folder.path(), &text);
+    let (mut deaf, _) = Client::enter(rig.at, &hello("deaf"));
+    deaf.subscribe(1, &[("plant/#", 1)]);
+    for qos in [1, 0] {
+        let (mut reader, _) = Client::enter(rig.at, &hello("reader"));
+        reader.subscribe(1, &[("plant/#", qos)]);
+        let (mut sensor, _) = Client::enter(rig.at, &hello("sensor"));
+        let sending = std::thread::spawn(move || {
+            for pkid in 1..=600 {
+                sensor.publish(QOS_1, "plant/x", pkid, &pkid.to_string());
+            }
+            for pkid in 1..=600 {
+                assert_eq!(sensor.answer(0x40), pkid);
+            }
+        });
+        for expected in 1..=600 {
+            let (_, _, payload, pkid) = reader.message();
+            assert_eq!(payload, expected.to_string());
+            if qos == 1 {
+                reader.send(&packet(0x40, &pkid.to_be_bytes()));
+            }
+        }
+        sending.join().unwrap();
+    }
+    rig.stop();
+}
+
+#[test]
+fn messages_of_a_topic_keep_their_order_retained_or_not() {
+    // Goal: a retained command waits until it is on flash, one that is not retained need not; an actuator sees both in the
+    // order they were sent. Method: some of each on a topic of no stream; on another topic nobody waits.
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::start_with(folder.path(), &PLANT.replace("50ms", "1s"));
+    let (mut actuator, _) = Client::enter(rig.at, &hello("actuator"));
+    actuator.subscribe(1, &[("command/#", 1)]);
+    let (mut panel, _) = Client::enter(rig.at, &hello("panel"));
+    for (pkid, flags) in [(1, QOS_1 | RETAIN), (2, QOS_1), (3, 0), (4, QOS_1 | RETAIN), (5, QOS_1)] {
+        panel.publish(flags, "command/valve", pkid, &pkid.to_string());
+    }
+    panel.publish(QOS_1, "command/other", 6, "6");
+    let seen: Vec<String> = (0..6).map(|_| actuator.message().2).collect();
+    assert_eq!(seen, ["6", "1", "2", "3", "4", "5"]);
+    panel.publish(QOS_1, "command/valve", 7, "7");
+    assert_eq!(actuator.message().2, "7");
     rig.stop();
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::process::{Child, Command};
 
 use crate::listener_rig::{FACT_MAX, Gateway};
-use crate::peers::program;
+use crate::peers::{Mosquitto, program};
 
 pub fn publish(gateway: &Gateway) -> Command {
     command("mosquitto_pub", gateway)
@@ -103,5 +103,33 @@ async fn a_file_of_readings_is_published_line_by_line() {
     let published = run(&mut command).await;
     assert!(published.status.success(), "{published:?}");
     gateway.journalled(2000).await;
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_on_site_bridges_to_the_listener() {
+    // Goal: a plant that keeps its mosquitto forwards to frond, and gets commands back. Method: a bridge that speaks plain MQTT
+    // 3.1.1, without a version of its own and without telling of itself in $SYS, as README says.
+    if !is_installed() {
+        return;
+    }
+    let gateway = Gateway::start("").await;
+    let lines = format!(
+        "connection frond\naddress 127.0.0.1:{}\ntry_private false\nnotifications false\nrestart_timeout 1\ntopic plant/# out 1\ntopic command/# in 1\n",
+        gateway.port
+    );
+    let broker = Mosquitto::start(&lines).await;
+    let mut panel = Command::new(program("FROND_MOSQUITTO_SUB", "mosquitto_sub"));
+    panel.args(["-p", &broker.port.to_string(), "-t", "command/#", "-q", "1", "-C", "1", "-W", "25"]);
+    let panel = panel.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    let mut reading = Command::new(program("FROND_MOSQUITTO_PUB", "mosquitto_pub"));
+    let payload = r#"{"ts":1700000000000,"v":1}"#;
+    reading.args(["-p", &broker.port.to_string(), "-q", "1", "-t", "plant/bridged/state", "-m", payload]);
+    assert!(run(&mut reading).await.status.success());
+    gateway.journalled(1).await;
+    // The bridge has subscribed before it forwards; the panel may still be on its way, and a retained command waits for it.
+    let sent = run(publish(&gateway).args(["-q", "1", "-r", "-t", "command/x", "-m", "start"])).await;
+    assert!(sent.status.success(), "{sent:?}");
+    assert_eq!(output(panel).await, "start\n", "{}", broker.log());
     gateway.stop().await;
 }

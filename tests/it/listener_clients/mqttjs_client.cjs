@@ -1,12 +1,16 @@
-// Publishes readings and talks to itself, once in each version of MQTT. Arguments: port, readings in each version.
+// Publishes readings and talks to itself, once in each version of MQTT. Arguments: port, readings in each version, how
+// (mqtt, ws, wss), and the authority that vouches for the server.
 const assert = require('assert')
+const fs = require('fs')
 const mqtt = require('mqtt')
 
-const [port, readings] = process.argv.slice(2).map(Number)
+const [port, readings] = process.argv.slice(2, 4).map(Number)
+const [protocol, authority] = process.argv.slice(4)
+const ca = authority && fs.readFileSync(authority)
 setTimeout(() => { throw new Error('too slow') }, 25000).unref()
 
 function client (name, protocolVersion) {
-  return mqtt.connectAsync({ host: '127.0.0.1', port, clientId: name, protocolVersion, reconnectPeriod: 0 })
+  return mqtt.connectAsync({ protocol, host: '127.0.0.1', port, ca, clientId: name, protocolVersion, reconnectPeriod: 0 })
 }
 
 async function talk (version, first) {
