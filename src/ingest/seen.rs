@@ -21,7 +21,7 @@
 //! connection, which has the identifier, the series and the values of one acknowledged within the last window, and no
 //! time of its own. Sensors that send a time are safe with every broker.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use crate::sample::Identity;
 
@@ -48,22 +48,22 @@ pub enum Sight {
     Durable,
 }
 
-/// The table of one session.
+/// The table of one session: 16 bytes an entry, because a thousand sensors have one each. It is only searched for messages
+/// that say of themselves that they come again, from the newest on, where those are; a map would cost ten times the
+/// memory to save them a microsecond.
 #[derive(Debug)]
 pub struct Seen {
-    entries: HashMap<u16, Entry>,
-    /// Messages in the order they were entered, by serial number.
-    order: VecDeque<(u16, u64)>,
-    serial: u64,
+    /// Messages in the order they were entered. Of those with the same packet identifier the last counts.
+    entries: VecDeque<Entry>,
     window: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
-    digest: u32,
     /// 0 for those known from the journal.
     ticket: u64,
-    serial: u64,
+    digest: u32,
+    pkid: u16,
 }
 
 // === impl Seen ===
@@ -72,8 +72,7 @@ impl Seen {
     /// A table for a peer that leaves at most `window` messages unacknowledged, starting from what an earlier process
     /// made durable, oldest first.
     pub fn new(window: usize, durable: impl IntoIterator<Item = Identity>) -> Seen {
-        let mut seen =
-            Seen { entries: HashMap::new(), order: VecDeque::new(), serial: 0, window: window.min(PKIDS) };
+        let mut seen = Seen { entries: VecDeque::new(), window: window.min(PKIDS) };
         for identity in durable {
             seen.enter(identity, 0, |_| true);
         }
@@ -82,9 +81,16 @@ impl Seen {
 
     /// Judges a message, given which tickets are durable. Changes nothing.
     pub fn judge(&self, delivery: Delivery, identity: Identity, is_durable: impl Fn(u64) -> bool) -> Sight {
-        match (delivery, self.entries.get(&identity.pkid)) {
-            (Delivery::Repeated, Some(entry)) if entry.digest == identity.digest => {
-                if is_durable(entry.ticket) { Sight::Durable } else { Sight::Pending(entry.ticket) }
+        if delivery == Delivery::First {
+            return Sight::Fresh;
+        }
+        match self.entries.iter().rev().find(|entry| entry.pkid == identity.pkid) {
+            Some(entry) if entry.digest == identity.digest => {
+                if is_durable(entry.ticket) {
+                    Sight::Durable
+                } else {
+                    Sight::Pending(entry.ticket)
+                }
             }
             _ => Sight::Fresh,
         }
@@ -92,20 +98,17 @@ impl Seen {
 
     /// Enters a fresh message, in place of any earlier one with its packet identifier.
     pub fn enter(&mut self, identity: Identity, ticket: u64, is_durable: impl Fn(u64) -> bool) {
-        self.serial += 1;
-        let entry = Entry { digest: identity.digest, ticket, serial: self.serial };
-        self.entries.insert(identity.pkid, entry);
-        self.order.push_back((identity.pkid, self.serial));
+        let Identity { pkid, digest } = identity;
+        self.entries.push_back(Entry { ticket, digest, pkid });
         self.trim(is_durable);
     }
 
     /// Forgets everything: the peer has lost the session.
     pub fn forget(&mut self) {
         self.entries.clear();
-        self.order.clear();
     }
 
-    /// How many identities are known.
+    /// How many messages are remembered.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -116,21 +119,25 @@ impl Seen {
     }
 
     fn trim(&mut self, is_durable: impl Fn(u64) -> bool) {
-        while self.order.len() > self.window {
-            let Some(&(pkid, serial)) = self.order.front() else { break };
-            if let Some(entry) = self.entries.get(&pkid).filter(|entry| entry.serial == serial) {
-                if !is_durable(entry.ticket) {
-                    break;
-                }
-                self.entries.remove(&pkid);
-            }
-            self.order.pop_front();
+        while self.entries.len() > self.window
+            && self.entries.front().is_some_and(|entry| is_durable(entry.ticket))
+        {
+            self.entries.pop_front();
         }
         // A peer that uses one identifier over and over while nothing becomes durable must not make the queue grow.
-        if self.order.len() > self.window + PKIDS {
-            let entries = &self.entries;
-            self.order
-                .retain(|(pkid, serial)| entries.get(pkid).is_some_and(|entry| entry.serial == *serial));
+        if self.entries.len() > self.window + PKIDS {
+            let mut known = vec![false; PKIDS + 1];
+            let newest = |entry: &&Entry| !std::mem::replace(&mut known[usize::from(entry.pkid)], true);
+            self.entries = self
+                .entries
+                .iter()
+                .rev()
+                .filter(newest)
+                .copied()
+                .collect::<VecDeque<_>>()
+                .into_iter()
+                .rev()
+                .collect();
         }
     }
 }
@@ -192,7 +199,7 @@ mod tests {
         for n in 0..200_000u64 {
             seen.enter(id(7, 0), 1_000 + n, upto(0));
         }
-        assert!(seen.order.len() <= 10 + PKIDS + 1);
+        assert!(seen.len() <= 10 + PKIDS + 1);
     }
 
     /// A broker with a window, the shortest counter of packet identifiers that is safe, and a connection that loses what is under way; and a door

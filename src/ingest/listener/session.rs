@@ -168,9 +168,9 @@ impl Session {
         self.queue.in_flight() >= self.window
     }
 
-    /// Whether a message like the last would push others out of its queue.
+    /// Whether another message would push one out of its queue.
     pub fn is_crowded(&self) -> bool {
-        !self.queue.can_take(CROWD_BYTES)
+        self.queue.bytes() > 0 && !self.queue.can_take(CROWD_BYTES)
     }
 
     /// Whether it outlives its connection.
