@@ -39,11 +39,7 @@ const RETAINED_TOPICS: u64 = 100;
 /// A window has 60 s, 5 s of lateness and 5 s of checkpoint.
 const DRAIN_MAX: Duration = Duration::from_secs(90);
 
-/// The ring of raw readings is small, so that it is full, and with it the database and its cache of pages as large as they
-/// get, before the warm-up is over; with the default size that takes days.
 const STREAMS: &str = r#"
-[journal]
-ring_bytes_max = "256KiB"
 [[stream]]
 name = "w1"
 topics = ["plant/#"]

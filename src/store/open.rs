@@ -25,6 +25,10 @@ const PAGE_BYTES: u32 = 1_024;
 /// again, so a longer WAL means that most of them are never copied. Recovery reads at most this much.
 const WAL_PAGES: u32 = 4 * 1_024;
 
+/// Pages kept in memory, in KiB. The writer goes over the same few again and again: the slots, the ends of the ring and of the
+/// outbox. Reading back a backlog goes through them once, and the kernel has them too.
+const CACHE_KIB: i64 = 512;
+
 /// `sqlite.org/fileformat2.html` §4.1 and §4.2.
 const WAL_HEADER_BYTES: u64 = 32;
 const WAL_FRAME_HEADER_BYTES: u32 = 24;
@@ -171,7 +175,7 @@ fn configure(db: &Connection, bytes_max: u64) -> rusqlite::Result<()> {
     db.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
     db.pragma_update(None, "journal_size_limit", i64::from(WAL_PAGES) * 2 * i64::from(PAGE_BYTES))?;
     db.pragma_update(None, "temp_store", "MEMORY")?;
-    db.pragma_update(None, "cache_size", -2_048)?;
+    db.pragma_update(None, "cache_size", -CACHE_KIB)?;
     db.pragma_update(None, "mmap_size", 0)?;
     db.pragma_update(None, "foreign_keys", "OFF")?;
     db.pragma_update(None, "trusted_schema", "OFF")?;
