@@ -50,6 +50,20 @@ pub struct Listener {
     pub keep_alive_max: Duration,
 }
 
+impl Site {
+    /// Whether a listener lets in nobody at all: it asks for a name, or takes nameless clients only from where none can
+    /// come, and there are no users.
+    pub fn shuts_out_everybody(&self, listener: &Listener) -> bool {
+        let afar = !listener.bind.ip().is_loopback();
+        let nameless = match listener.anonymous {
+            Anonymous::Never => false,
+            Anonymous::Loopback => !afar || listener.bind.ip().is_unspecified(),
+            Anonymous::Always => true,
+        };
+        !nameless && self.users.is_empty()
+    }
+}
+
 /// What is spoken on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {

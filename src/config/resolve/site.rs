@@ -271,18 +271,13 @@ impl Judge<'_> {
             let table = KeyPath::of("listener").item(n);
             let bind = listener.bind;
             let afar = !bind.ip().is_loopback();
-            let nameless = match listener.anonymous {
-                Anonymous::Never => false,
-                Anonymous::Loopback => !afar || bind.ip().is_unspecified(),
-                Anonymous::Always => true,
-            };
             if afar && listener.anonymous == Anonymous::Always {
                 self.doubt(&table.key("anonymous"), Doubt::AnonymousFromAfar { bind });
             }
             if afar && passwords && listener.tls.is_none() {
                 self.doubt(&table, Doubt::PasswordsInClear { bind });
             }
-            if !nameless && site.users.is_empty() {
+            if site.shuts_out_everybody(listener) {
                 self.doubt(&table, Doubt::NobodyEnters);
             }
         }
