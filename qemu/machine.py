@@ -134,7 +134,9 @@ class Machine:
     def resumed(self, state, log=None):
         """Goes on from a suspended machine's memory."""
         self.start(resume=state, log=log)
-        eventually("the machine goes on", lambda: self.monitor("query-status")["status"] == "running", 120)
+        # It was stopped when its memory was written, and comes back stopped.
+        eventually("the memory is read", lambda: self.monitor("query-status")["status"] != "inmigrate", 120)
+        self.monitor("cont")
         return self
 
     def insert(self, disk, locked=False):

@@ -26,21 +26,28 @@ class Entry:
     def flushes(self):
         return self.flags & FLUSH
 
+    @property
+    def end(self):
+        """Where it ends in the log."""
+        return self.at + (0 if self.flags & DISCARD else self.sectors * SECTOR)
+
 
 def entries(log):
-    """All entries that are complete."""
+    """All entries that are complete. The count in the log's own sector is not looked at: it lags behind."""
     found = []
     with open(log, "rb") as stream:
         head = stream.read(SECTOR)
         if len(head) < SECTOR:
             return found
-        magic, version, count, sector = struct.unpack_from("<QQQI", head)
+        magic, version, _, sector = struct.unpack_from("<QQQI", head)
         assert (magic, version, sector) == (0x6A736677736872, 1, SECTOR), "this is no log of blklogwrites"
         size = os.fstat(stream.fileno()).st_size
         at = SECTOR
-        while len(found) < count and at + SECTOR <= size:
+        while at + SECTOR <= size:
             stream.seek(at)
             first, sectors, flags, _ = struct.unpack("<QQQQ", stream.read(32))
+            if not sectors and not flags:
+                break
             data = 0 if flags & DISCARD else sectors * SECTOR
             if at + SECTOR + data > size:
                 break

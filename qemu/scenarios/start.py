@@ -22,7 +22,7 @@ def a_fresh_card_boots_ingests_and_says_what_is_missing(stage):
     machine.shows("growing the data partition")
     machine.ready()
     machine.shows(r"frond: look: nobody can enter listener plant: there is no \[\[user\]\] yet")
-    machine.shows(r"frond: look: link: .*hub")
+    machine.shows("frond: look: link: ")
     if machine.slot() != "a":
         raise Broken("it is not in slot a")
     size = int(machine.ask("df -k /var | tail -n 1 | awk '{print $2}'"))
@@ -43,7 +43,7 @@ def a_fresh_card_boots_ingests_and_says_what_is_missing(stage):
         raise Broken(f"units failed: {failed}")
     its_own_certificate(machine)
     # From the gateway itself it takes readings, and keeps them.
-    answer = machine.ask(f"(printf '{READING}'; sleep 6) | nc 127.0.0.1 1883 | hexdump -e '1/1 \"%02x\"'")
+    answer = machine.ask(f"(printf '{READING}'; sleep 6) | nc 127.0.0.1 1883 | hexdump -v -e '1/1 \"%02x\"'")
     if answer != "2002000040020001":
         raise Broken(f"MQTT on the gateway itself answers {answer}, not with CONNACK and PUBACK")
     if machine.status()["store"]["readings"] != 1:
