@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 
-from hub import frond
+from hub import frond, program
 from machine import VARIABLES, Broken, eventually
 from plant import LEDGER
 from river import arrived, complete, connect, payloads
@@ -70,7 +70,7 @@ FLUSHES = 6
 def a_cut_at_any_flush_keeps_what_was_acknowledged(stage):
     """Every write is logged; disks as they were at flushes spread over the run, nothing later on them, are checked: the file
     system is whole, and the gateway's databases give a hub everything that had been acknowledged by then."""
-    log = stage.work / "flushes.log"
+    log = stage.work / "flushes/writes.log"
     machine = stage.running("flushes", log)
     plant = connect(stage, machine)
     account, sent = [], 0
@@ -93,19 +93,21 @@ def a_cut_at_any_flush_keeps_what_was_acknowledged(stage):
     return f"{FLUSHES} of {len(flushes)} flushes, {sent} readings"
 
 
-# Where the data partition begins: behind ESP, boot and root partitions, as image/settings has them.
-DATA_AT = (1 + 64 + 2 * 64 + 2 * 256) << 20
+# The MiB where the data partition begins: behind ESP, boot and root partitions, as image/settings has them.
+DATA_AT = 1 + 64 + 2 * 64 + 2 * 256
 
 
 def given_back(stage, folder, disk, promised):
     """The data partition of a disk has all promised readings: frond, started on its databases, brings them to a hub."""
     folder.mkdir()
-    copy = folder / "disk.raw"
-    subprocess.run(["cp", "--sparse=always", "--reflink=auto", str(disk), str(copy)], check=True)
-    checked = subprocess.run(["e2fsck", "-fy", f"{copy}?offset={DATA_AT}"], capture_output=True, text=True)
+    copy = folder / "data.raw"
+    subprocess.run(["dd", f"if={disk}", f"of={copy}", "bs=1M", f"skip={DATA_AT}", "conv=sparse", "status=none"], check=True)
+    # The image's own e2fsck: an older one takes a mark of a newer file system for damage.
+    check = [program("qemu-aarch64", "FROND_QEMU_USER"), "-L", str(stage.tree), str(stage.tree / "usr/sbin/e2fsck")]
+    checked = subprocess.run([*check, "-fy", str(copy)], capture_output=True, text=True)
     if checked.returncode not in (0, 1):
         raise Broken(f"{folder.name}: the file system is damaged: {checked.stdout[-300:]}")
-    subprocess.run(["debugfs", "-R", f"rdump /lib/frond {folder}", f"{copy}?offset={DATA_AT}"], check=True, capture_output=True)
+    subprocess.run(["debugfs", "-R", f"rdump /lib/frond {folder}", str(copy)], check=True, capture_output=True)
     copy.unlink()
     hub = stage.hub(f"flushes/{folder.name}").start()
     config = folder / "frond.toml"
