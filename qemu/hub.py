@@ -1,5 +1,5 @@
 """The cloud's side on the host: a nats-server with JetStream that gateways' leaf nodes connect to, and `frond hub` that
-keeps what arrives. frond is the image's own, under user-mode emulation: no second build of it is needed."""
+keeps what arrives."""
 
 import os
 import pathlib
@@ -17,6 +17,11 @@ def program(name, variable):
     if not found:
         raise SystemExit(f"{name} is missing; .ci/deps image installs it")
     return found
+
+
+def frond(tree):
+    """The image's frond on this machine, under user-mode emulation: no second build of it is needed."""
+    return [program("qemu-aarch64", "FROND_QEMU_USER"), "-L", str(tree), str(tree / "usr/bin/frond")]
 
 
 class Hub:
@@ -38,9 +43,8 @@ class Hub:
         log = open(self.folder / "hub.log", "ab")
         self.server = subprocess.Popen([program("nats-server", "FROND_NATS_SERVER"), "-c", str(config)], stdout=log, stderr=log)
         eventually("the hub listens", self.listens, 30)
-        frond = [program("qemu-aarch64", "FROND_QEMU_USER"), "-L", str(self.tree), str(self.tree / "usr/bin/frond")]
         self.keeper = subprocess.Popen(
-            [*frond, "hub", "--url", f"nats://127.0.0.1:{self.port}", "--sqlite", str(self.rows_file)], stdout=log, stderr=log
+            [*frond(self.tree), "hub", "--url", f"nats://127.0.0.1:{self.port}", "--sqlite", str(self.rows_file)], stdout=log, stderr=log
         )
         return self
 

@@ -17,8 +17,8 @@ import time
 
 FIRMWARE = ["/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd"]
 VARIABLES = "/usr/share/AAVMF/AAVMF_VARS.fd"
-# An emulated start takes some 40 s of two idle cores; with a busy machine or a fifth of the speed it still fits.
-PATIENCE = 300
+# An emulated start takes some 40 s of two idle cores; on a machine that is busy with other work ten times that.
+PATIENCE = 600
 
 
 class Broken(Exception):
@@ -77,11 +77,14 @@ class Machine:
 
     # === power ===
 
-    def start(self, *more, arguments="", init=None, link=True, shell=True):
+    def start(self, *more, arguments="", init=None, link=True, shell=True, resume=None, log=None):
+        """Power comes; with `resume` the machine goes on where another one was suspended, see `suspend`. With `log` every
+        write and flush of its disk goes into that file, too."""
         assert self.process is None, "it runs already"
         for name in ("shell", "monitor"):
             (self.folder / name).unlink(missing_ok=True)
-        words = "console=ttyAMA0 systemd.journald.forward_to_console=1 systemd.journald.max_level_console=notice"
+        # The watchdog runs in real time and the guest, on a busy host, does not: it gets more than a gateway's 60 s.
+        words = "console=ttyAMA0 systemd.watchdog_sec=240 systemd.journald.forward_to_console=1 systemd.journald.max_level_console=notice"
         words += " frond.debug" if shell else ""
         words += f" init={init}" if init else ""
         words += f" {arguments}" if arguments else ""
@@ -93,17 +96,16 @@ class Machine:
             "qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a53", "-smp", "2", "-m", "512", "-nodefaults", "-nographic",
             "-drive", f"if=pflash,format=raw,readonly=on,file={firmware}",
             "-drive", f"if=pflash,format=raw,file={self.variables}",
-            "-drive", f"if=none,id=disk,file={self.disk},format=qcow2,cache=writeback",
-            "-device", "virtio-blk-pci,drive=disk,romfile=",
+            *self.backend(log), "-device", "virtio-blk-pci,drive=disk,romfile=",
             "-device", "i6300esb", "-action", "watchdog=reset",
-            "-device", "virtio-rng-pci,romfile=",
+            "-device", "virtio-rng-pci,romfile=", "-device", "qemu-xhci,id=usb",
             "-netdev", f"user,id=net{forward}", "-device", "virtio-net-pci,id=nic,netdev=net,romfile=",
             "-device", "virtio-serial-pci", "-chardev", f"socket,id=shell,path={self.folder}/shell,server=on,wait=off",
             "-device", "virtconsole,chardev=shell",
             "-chardev", f"socket,id=monitor,path={self.folder}/monitor,server=on,wait=off", "-mon", "chardev=monitor,mode=control",
             "-chardev", f"file,id=console,path={self.console_file},append=on", "-serial", "chardev:console",
             "-smbios", "type=11,value=io.systemd.stub.kernel-cmdline-extra=" + words.replace(",", ",,"),
-            *(() if link else ("-S",)), *more,
+            *(() if link else ("-S",)), *(("-incoming", f"exec:cat {resume}") if resume else ()), *more,
         ]
         self.seen = self.console_file.stat().st_size
         self.errors = open(self.folder / "qemu.log", "ab")
@@ -112,6 +114,47 @@ class Machine:
             self.monitor("set_link", name="nic", up=False)
             self.monitor("cont")
         return self
+
+    def suspend(self, state):
+        """Writes the machine's memory into a file and ends it; its disk and variables belong to that file."""
+        self.monitor("stop")
+        self.monitor("migrate", uri=f"exec:cat > {state}")
+        moved = eventually("the memory is written", lambda: self.monitor("query-migrate").get("status") in ("completed", "failed"), 120) \
+            and self.monitor("query-migrate")["status"]
+        if moved != "completed":
+            raise Broken("the machine cannot be suspended")
+        self.count_cpu()
+        try:
+            self.monitor("quit")
+        except (OSError, ValueError):
+            pass
+        self.process.wait(60)
+        self.close(signal.SIGKILL)
+
+    def resumed(self, state, log=None):
+        """Goes on from a suspended machine's memory."""
+        self.start(resume=state, log=log)
+        # It was stopped when its memory was written, and comes back stopped.
+        eventually("the memory is read", lambda: self.monitor("query-status")["status"] != "inmigrate", 120)
+        self.monitor("cont")
+        return self
+
+    def insert(self, disk, locked=False):
+        """Puts in a USB stick, maybe one that cannot be written to."""
+        name = "stick"
+        file = {"driver": "file", "filename": str(disk)}
+        self.monitor("blockdev-add", **{"node-name": name, "driver": "raw", "read-only": locked, "file": file})
+        self.monitor("device_add", driver="usb-storage", id=name, drive=name, bus="usb.0")
+
+    def backend(self, log):
+        if log is None:
+            return ("-drive", f"if=none,id=disk,file={self.disk},format=qcow2,cache=writeback")
+        pathlib.Path(log).write_bytes(b"")
+        return (
+            "-blockdev", f"driver=qcow2,node-name=plain,file.driver=file,file.filename={self.disk}",
+            "-blockdev", f"driver=file,node-name=writes,filename={log}",
+            "-blockdev", "driver=blklogwrites,node-name=disk,file=plain,log=writes,log-sector-size=512,log-super-update-interval=1",
+        )
 
     def forwards(self):
         return [(self.mqtt_port, 8883), (self.ssh_port, 22), (self.open_port, 1883)]

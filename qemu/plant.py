@@ -1,17 +1,19 @@
 """The site that scenarios play: its configuration, secrets and certificates, dropped on the ESP of a fresh card as a person
 would, before the first start."""
 
-import base64
-import hashlib
 import os
 import pathlib
 import subprocess
 
+from hub import frond
+
 PASSWORD = "not a secret: made up for the scenarios"
 
 FROND = """
-[mqtt.broker]
-url = "mqtt://127.0.0.1:1883"
+[[user]]
+name = "machine"
+password_hash_file = "mqtt-machine"
+publish = ["plant/#"]
 
 [lattice]
 jetstream_domain = "hub"
@@ -19,10 +21,6 @@ jetstream_domain = "hub"
 [lattice.leaf]
 hub = "nats-leaf://10.0.2.2:{leaf_port}"
 allow_plaintext = true
-
-[journal]
-checkpoint_interval = "10s"
-checkpoint_interval_min = "1s"
 
 [slot]
 confirm_after = "{confirm_after}"
@@ -39,40 +37,24 @@ time = {{ field = "ts", format = "ms" }}
 component = "limits"
 reduce = {{ window = "5s", lateness = "1s" }}
 
+"""
+
+LEDGER = """
+[journal]
+checkpoint_interval = "10s"
+checkpoint_interval_min = "1s"
+
 [[stream]]
 name = "ledger"
 topics = ["plant/+/ledger"]
-time = {{ field = "ts", format = "ms" }}
+time = { field = "ts", format = "ms" }
 reduce = "none"
 """
 
-BROKER = """
-per_listener_settings true
-max_inflight_messages 4000
-max_queued_messages 100000
-persistence false
-log_dest stderr
-log_type error
-log_type warning
-log_type notice
-connection_messages false
-
-listener 1883 127.0.0.1
-allow_anonymous true
-
-listener 8883
-allow_anonymous false
-password_file /run/credentials/mosquitto.service/mosquitto.passwords
-certfile /run/credentials/mosquitto.service/mosquitto.certificate
-keyfile /run/credentials/mosquitto.service/mosquitto.key
-"""
-
-
-def password_line(user, password):
-    """What mosquitto_passwd writes: PBKDF2 with SHA-512."""
-    salt = hashlib.sha256(user.encode()).digest()[:12]
-    derived = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, 101)
-    return f"{user}:$7$101${base64.b64encode(salt).decode()}${base64.b64encode(derived).decode()}\n"
+def password_hash(tree, password):
+    """What `frond password` makes of it."""
+    done = subprocess.run([*frond(tree), "password"], input=password + "\n", capture_output=True, text=True, check=True)
+    return done.stdout
 
 
 def certificates(folder):
@@ -91,7 +73,7 @@ def certificates(folder):
     return folder / "ca.pem"
 
 
-def card(folder, image, leaf_port, confirm_after="15s"):
+def card(folder, image, tree, leaf_port, confirm_after="15s"):
     """A copy of the card image with this site's files on its ESP; returns it and the authority's certificate."""
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,17 +82,28 @@ def card(folder, image, leaf_port, confirm_after="15s"):
     ca = certificates(folder / "keys")
     files = {
         "name": "press-hall-3\n",
-        "frond.toml": FROND.format(leaf_port=leaf_port, confirm_after=confirm_after),
-        "mosquitto/mosquitto.conf": BROKER,
-        "secrets/mosquitto.passwords": password_line("machine", PASSWORD),
-        "secrets/mosquitto.certificate": (folder / "keys/gateway.pem").read_text(),
-        "secrets/mosquitto.key": (folder / "keys/gateway.key").read_text(),
+        "frond.toml": FROND.format(leaf_port=leaf_port, confirm_after=confirm_after) + LEDGER,
+        "secrets/mqtt-machine": password_hash(tree, PASSWORD),
+        "secrets/mqtt.pem": (folder / "keys/gateway.pem").read_text(),
+        "secrets/mqtt-key.pem": (folder / "keys/gateway.key").read_text(),
     }
     drop(disk, folder / "esp", files)
     return disk, ca
 
 
-def drop(disk, folder, files):
+def stick(folder, files):
+    """A USB stick with the label FROND and these files in its folder `frond`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    disk = folder / "stick.img"
+    disk.unlink(missing_ok=True)
+    subprocess.run(["truncate", "-s", "8M", str(disk)], check=True)
+    subprocess.run(["mkfs.fat", "-n", "FROND", str(disk)], check=True, capture_output=True)
+    subprocess.run(["mmd", "-i", str(disk), "::frond"], check=True)
+    drop(disk, folder / "files", files, at="")
+    return disk
+
+
+def drop(disk, folder, files, at="@@1M"):
     """Puts files into the folder `frond` of a card's ESP, which begins at the first MiB."""
     environment = {**os.environ, "MTOOLS_SKIP_CHECK": "1"}
     for name, content in files.items():
@@ -119,5 +112,5 @@ def drop(disk, folder, files):
         path.write_text(content)
         parent = str(pathlib.PurePosixPath(name).parent)
         if parent != ".":
-            subprocess.run(["mmd", "-i", f"{disk}@@1M", f"::frond/{parent}"], env=environment, capture_output=True)
-        subprocess.run(["mcopy", "-o", "-i", f"{disk}@@1M", str(path), f"::frond/{name}"], env=environment, check=True)
+            subprocess.run(["mmd", "-i", f"{disk}{at}", f"::frond/{parent}"], env=environment, capture_output=True)
+        subprocess.run(["mcopy", "-o", "-i", f"{disk}{at}", str(path), f"::frond/{name}"], env=environment, check=True)

@@ -1,5 +1,6 @@
 """A machine on the plant floor: MQTT 3.1.1 over TLS, QoS 1. Small, and it keeps account of what was acknowledged."""
 
+import select
 import socket
 import ssl
 import struct
@@ -25,10 +26,10 @@ def packet(kind, body):
 
 
 class Sensor:
-    def __init__(self, port, ca, name="press-1", username=None, password=None, seconds=30):
+    def __init__(self, port, ca, name="press-1", username=None, password=None, seconds=30, server="gateway"):
         plain = socket.create_connection(("127.0.0.1", port), timeout=seconds)
         context = ssl.create_default_context(cafile=ca)
-        self.link = context.wrap_socket(plain, server_hostname="gateway")
+        self.link = context.wrap_socket(plain, server_hostname=server)
         flags = 2 | (0x80 if username else 0) | (0x40 if password else 0)
         body = text("MQTT") + bytes([4, flags]) + struct.pack(">H", 600) + text(name)
         body += (text(username) if username else b"") + (text(password) if password else b"")
@@ -36,7 +37,7 @@ class Sensor:
         kind, answer = self.receive()
         if kind != 0x20 or answer[1] != 0:
             raise Refused(f"CONNACK {answer.hex()}")
-        self.next = 0
+        self.next, self.waiting, self.acknowledged = 0, [], 0
 
     def exactly(self, count):
         data = b""
@@ -57,18 +58,33 @@ class Sensor:
                 return kind, self.exactly(length)
 
     def publish(self, topic, payloads):
-        """Sends all payloads, then collects their acknowledgements; returns how many came."""
-        waiting = set()
+        """Sends all payloads and waits for their acknowledgements: what it returns for is on the gateway's flash."""
         for payload in payloads:
-            self.next = self.next % 65535 + 1
-            waiting.add(self.next)
-            self.link.sendall(packet(0x32, text(topic) + struct.pack(">H", self.next) + payload.encode()))
-        count = len(waiting)
-        while waiting:
-            kind, body = self.receive()
-            if kind == 0x40:
-                waiting.discard(struct.unpack(">H", body[:2])[0])
-        return count
+            self.send(topic, payload)
+        if self.collect():
+            raise Refused(f"{len(self.waiting)} messages are not acknowledged")
+
+    def send(self, topic, payload):
+        self.next = self.next % 65535 + 1
+        self.waiting.append(self.next)
+        self.link.sendall(packet(0x32, text(topic) + struct.pack(">H", self.next) + payload.encode()))
+
+    def collect(self, seconds=120):
+        """Waits until everything sent is acknowledged. Returns how much is not, when the time is over."""
+        deadline = time.monotonic() + seconds
+        while self.waiting and self.part(deadline - time.monotonic()):
+            pass
+        return len(self.waiting)
+
+    def part(self, seconds):
+        """One acknowledgement more, if it begins to come in time. A cut connection raises."""
+        if seconds <= 0 or not (self.link.pending() or select.select([self.link], [], [], seconds)[0]):
+            return False
+        kind, body = self.receive()
+        if kind == 0x40:
+            self.waiting.remove(struct.unpack(">H", body[:2])[0])
+            self.acknowledged += 1
+        return True
 
     def close(self):
         self.link.close()

@@ -173,6 +173,13 @@ fn start_all(tasks: &mut Tasks, config: &Config, store: Store, mut start: Start)
         link: link_handle.state.clone(),
         uplink: uplink_handle.status,
         has_door: config.broker.is_some() || !config.site.listeners.is_empty(),
+        shut_doors: config
+            .site
+            .listeners
+            .iter()
+            .filter(|listener| config.site.shuts_out_everybody(listener))
+            .map(|listener| listener.name.clone())
+            .collect(),
         wants_link: config.lattice.mode != LatticeMode::Off,
     };
     let console = Console::bind(console::socket_path(&config.gateway.run_dir), sources, handle)?;

@@ -39,6 +39,8 @@ packages = [package("image", "frond-arm64", version, f"pkg:generic/frond-arm64@{
 for line in (work / "packages.used").read_text().splitlines():
     if not line.startswith("#"):
         name, its_version, sha256, *_ = line.split()
+        if not (work / "contents" / name).exists():
+            continue
         packages.append(package("deb", name, its_version, f"pkg:deb/debian/{name}@{its_version}?arch=arm64&distro=debian-13", [sha256]))
 # The crates in frond and its components, as their lock files have them.
 for lock in (source / "Cargo.lock", source / "components/Cargo.lock"):

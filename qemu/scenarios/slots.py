@@ -9,8 +9,9 @@ import time
 
 from machine import Broken, eventually
 
+STEPS = pathlib.Path(__file__).resolve().parents[2] / "image/steps"
 SERVICE_SHELL = "/usr/lib/frond/service-shell"
-TRIAL_SECONDS = 100
+TRIAL_SECONDS = 70
 
 
 def tool(*words, **more):
@@ -20,21 +21,16 @@ def tool(*words, **more):
     return done.stdout
 
 
-def bundle(stage, folder, name, root, boot):
-    """A signed bundle of these two images."""
-    keys = pathlib.Path(__file__).resolve().parents[2] / "image/test-keys"
-    parts = folder / f"{name}.parts"
-    parts.mkdir(parents=True)
-    for source, target in ((root, "root.img"), (boot, "boot.img")):
-        os.link(source, parts / target)
-    (parts / "manifest.raucm").write_text(
-        f"[update]\ncompatible=frond-arm64\nversion={name}\n\n[bundle]\nformat=verity\n\n"
-        "[image.root]\nfilename=root.img\n\n[image.boot]\nfilename=boot.img\n"
-    )
-    out = folder / "stick" / f"{name}.raucb"
-    out.parent.mkdir(exist_ok=True)
-    tool("rauc", f"--cert={keys}/bundle.crt", f"--key={keys}/bundle.key", "--mksquashfs-args=-comp zstd -Xcompression-level 1 -no-progress -quiet",
-         "bundle", parts, out)
+def bundle(folder, name, root, boot):
+    """A signed bundle of these two images, made as the image's own is."""
+    work = folder / name
+    work.mkdir(parents=True, exist_ok=True)
+    for source, target in ((root, work / "root.img"), (boot, work / "boot.img")):
+        if source != target:
+            os.link(source, target)
+    tool(STEPS / "bundle", env={**os.environ, "FROND_IMAGE_WORK": str(work), "FROND_IMAGE_QUICK": "yes"})
+    os.rename(work / "frond-arm64.raucb", folder / "stick" / f"{name}.raucb")
+    shutil.rmtree(work)
 
 
 def stick(stage):
@@ -45,7 +41,8 @@ def stick(stage):
         return disk
     folder.mkdir(parents=True)
     root, boot = stage.images / "root.img", stage.images / "boot.img"
-    bundle(stage, folder, "good", root, boot)
+    (folder / "stick").mkdir()
+    os.link(stage.images / "frond-arm64.raucb", folder / "stick/good.raucb")
 
     # A kernel that does not boot: its second half is gone.
     broken_boot = folder / "no-kernel.img"
@@ -54,7 +51,7 @@ def stick(stage):
     kernel.write_bytes((stage.images / "kernel/frond.efi").read_bytes()[:20_000_000])
     environment = {**os.environ, "MTOOLS_SKIP_CHECK": "1"}
     tool("mcopy", "-o", "-i", broken_boot, kernel, "::EFI/frond/frond.efi", env=environment)
-    bundle(stage, folder, "no-kernel", root, broken_boot)
+    bundle(folder, "no-kernel", root, broken_boot)
 
     # A root that ends in the middle.
     short = folder / "short.img"
@@ -62,10 +59,10 @@ def stick(stage):
         half.write(whole.read(root.stat().st_size // 2 // 4096 * 4096))
         # Zeros behind it: what an earlier bundle left in the slot must not complete it.
         half.truncate(root.stat().st_size)
-    bundle(stage, folder, "half-root", short, boot)
+    bundle(folder, "half-root", short, boot)
 
     # A system that starts, and whose frond does nothing; its trial ends sooner than the image's would.
-    tree, images = folder / "false-tree", folder / "false"
+    tree, images = folder / "false-tree", folder / "false-frond"
     tool("cp", "-a", "--reflink=auto", stage.tree, tree)
     (tree / "usr/bin/frond").unlink()
     (tree / "usr/bin/frond").symlink_to("busybox-false")
@@ -76,11 +73,9 @@ def stick(stage):
     images.mkdir()
     shutil.copytree(stage.images / "kernel", images / "kernel")
     shutil.move(tree, images / "tree")
-    steps = pathlib.Path(__file__).resolve().parents[2] / "image/steps"
     for step in ("root", "kernel"):
-        tool(steps / step, env={**os.environ, "FROND_IMAGE_WORK": str(images)})
-    bundle(stage, folder, "false-frond", images / "root.img", images / "boot.img")
-    shutil.rmtree(images / "tree")
+        tool(STEPS / step, env={**os.environ, "FROND_IMAGE_WORK": str(images)})
+    bundle(folder, "false-frond", images / "root.img", images / "boot.img")
 
     tool("mksquashfs", folder / "stick", disk, "-noI", "-noD", "-noF", "-noX", "-no-progress", "-quiet", "-all-root")
     return disk
@@ -91,7 +86,13 @@ def plug(stage):
 
 
 def mount_stick(machine):
-    machine.ask("modprobe -a loop squashfs; mkdir -p /run/stick && mount -t squashfs -o ro /dev/vdb /run/stick")
+    machine.ask("modprobe -a loop squashfs; mkdir -p /run/stick; disk=/dev/vdb; [ -e $disk ] || disk=/dev/sda; mount -t squashfs -o ro $disk /run/stick")
+
+
+def insert_stick(stage, machine):
+    machine.insert(stick(stage), locked=True)
+    machine.ask("until [ -b /dev/sda ]; do sleep 1; done")
+    mount_stick(machine)
 
 
 def rauc_is_there(machine):
@@ -110,8 +111,8 @@ def expect(machine, slot, confirmed):
 
 def a_bundle_installed_by_hand_is_tried_confirmed_and_can_be_rolled_back(stage):
     """frond slot install, restart, trial, confirmation after health; frond slot rollback goes back the same way."""
-    machine = stage.settled("update").start(*plug(stage)).ready()
-    mount_stick(machine)
+    machine = stage.running("update")
+    insert_stick(stage, machine)
     machine.ask("frond slot install /run/stick/good.raucb", 300)
     expect(machine, "a", "a")
     machine.ask("sync")
@@ -125,6 +126,11 @@ def a_bundle_installed_by_hand_is_tried_confirmed_and_can_be_rolled_back(stage):
     told = machine.ask("frond slot status")
     if "slot b, confirmed" not in told:
         raise Broken(f"frond slot status says: {told}")
+    machine.ask("sync")
+    machine.cut()
+    stage.keep_updated(machine)
+    machine.start().ready()
+    expect(machine, "b", "b")
     machine.ask("frond slot rollback")
     machine.ask("sync")
     machine.cut()
@@ -170,8 +176,8 @@ def falls_back(stage, name):
 
 def a_bundle_whose_frond_does_nothing_ends_on_the_old_slot(stage):
     """Everything starts but what matters: nobody confirms, and the trial's time runs out."""
-    machine = stage.settled("false").start(*plug(stage)).ready()
-    mount_stick(machine)
+    machine = stage.running("false")
+    insert_stick(stage, machine)
     machine.ask("frond slot install /run/stick/false-frond.raucb", 300)
     machine.run("systemctl --no-block reboot")
     machine.shell = None

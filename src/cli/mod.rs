@@ -1,6 +1,7 @@
 //! The command line: one binary, noun and verb, `--json` beside every human view, exit codes that stay (see [`exit`]).
 
 mod buffer;
+mod certificate;
 pub mod check;
 pub mod demo;
 pub mod exit;
@@ -61,6 +62,8 @@ enum Command {
     LeafConf(leaf_conf::LeafConfArgs),
     /// Read a password and print its hash, for the password_hash_file of a [[user]]
     Password(password::PasswordArgs),
+    /// Make a key, and a certificate that vouches for itself, for a [[listener]]
+    Certificate(certificate::CertificateArgs),
     /// The two slots the system lives in
     #[command(subcommand)]
     Slot(slot::SlotCommand),
@@ -90,6 +93,7 @@ pub fn main() -> Exit {
         Command::Check(args) => check::check(&args),
         Command::LeafConf(args) => leaf_conf::leaf_conf(&args),
         Command::Password(args) => finish(password::password(&args)),
+        Command::Certificate(args) => finish(certificate::certificate(&args)),
         Command::Compile { input, output } => {
             let compiled = crate::runtime::compile::child(&input, &output);
             finish(compiled.map(|()| Exit::Ok).map_err(anyhow::Error::from))
@@ -147,6 +151,7 @@ async fn answer(command: Command, stop: CancellationToken) -> anyhow::Result<Exi
         | Command::Check(_)
         | Command::LeafConf(_)
         | Command::Password(_)
+        | Command::Certificate(_)
         | Command::Reset(_)
         | Command::Compile { .. } => {
             unreachable!("handled before the runtime was made")

@@ -50,6 +50,33 @@ pub struct Listener {
     pub keep_alive_max: Duration,
 }
 
+impl Site {
+    /// Whether a listener lets in nobody at all: it takes no nameless clients from where they can come, and no user has what
+    /// it asks for.
+    pub fn shuts_out_everybody(&self, listener: &Listener) -> bool {
+        !listener.takes_nameless() && !self.has_users_for(listener)
+    }
+
+    /// Whether some user can prove who he is at this listener.
+    pub fn has_users_for(&self, listener: &Listener) -> bool {
+        let looks_at = listener.tls.as_ref().is_some_and(|tls| tls.clients != ClientCertificates::None);
+        self.users
+            .iter()
+            .any(|user| user.password_hash_file.is_some() || user.certificate.is_some() && looks_at)
+    }
+}
+
+impl Listener {
+    /// Whether clients without a name may enter from somewhere.
+    pub fn takes_nameless(&self) -> bool {
+        match self.anonymous {
+            Anonymous::Never => false,
+            Anonymous::Loopback => self.bind.ip().is_loopback() || self.bind.ip().is_unspecified(),
+            Anonymous::Always => true,
+        }
+    }
+}
+
 /// What is spoken on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {

@@ -49,6 +49,8 @@ pub struct Sources {
     pub uplink: watch::Receiver<uplink::Status>,
     /// A broker or a listener is configured.
     pub has_door: bool,
+    /// Listeners that nobody can enter, by name.
+    pub shut_doors: Vec<String>,
     /// A link is configured.
     pub wants_link: bool,
 }
@@ -215,6 +217,9 @@ impl Sources {
         if !self.has_door {
             complaints
                 .push("no sensor can reach this gateway: no listener and no mqtt.broker.url".to_owned());
+        }
+        for name in &self.shut_doors {
+            complaints.push(format!("nobody can enter listener {name}: there is no [[user]] yet"));
         }
         for door in doors.iter().filter(|door| door.state != "connected" && door.state != "open") {
             let reason = door.reason.as_deref().unwrap_or("not connected yet");

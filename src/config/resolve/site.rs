@@ -267,25 +267,17 @@ impl Judge<'_> {
     /// What can only be said of listeners and users together.
     fn entrances(&mut self, site: &Site) {
         let passwords = site.users.iter().any(|user| user.password_hash_file.is_some());
-        let certificates = site.users.iter().any(|user| user.certificate.is_some());
         for (n, listener) in site.listeners.iter().enumerate() {
             let table = KeyPath::of("listener").item(n);
             let bind = listener.bind;
             let afar = !bind.ip().is_loopback();
-            let nameless = match listener.anonymous {
-                Anonymous::Never => false,
-                Anonymous::Loopback => !afar || bind.ip().is_unspecified(),
-                Anonymous::Always => true,
-            };
             if afar && listener.anonymous == Anonymous::Always {
                 self.doubt(&table.key("anonymous"), Doubt::AnonymousFromAfar { bind });
             }
             if afar && passwords && listener.tls.is_none() {
                 self.doubt(&table, Doubt::PasswordsInClear { bind });
             }
-            let shows = listener.tls.as_ref().is_some_and(|tls| tls.clients != ClientCertificates::None);
-            let enters = passwords || certificates && shows;
-            match (nameless, enters) {
+            match (listener.takes_nameless(), site.has_users_for(listener)) {
                 (false, false) if site.users.is_empty() => self.doubt(&table, Doubt::NobodyEnters),
                 (false, false) => self.doubt(&table, Doubt::NobodyProves),
                 (true, false) if afar && listener.anonymous == Anonymous::Loopback => {
