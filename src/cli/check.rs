@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::exit::Exit;
+use super::trial;
 use crate::config::wear::{self, Estimate, PerDay};
 use crate::config::{
     Anonymous, Config, Decode, Finding, Framing, Inspection, Listener, Paths, Reduce, Stream, inspect,
@@ -22,18 +23,28 @@ pub struct CheckArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// Do not open the components; opening compiles each, which takes a second or two
+    #[arg(long)]
+    pub skip_components: bool,
 }
 
 /// Checks a configuration. Exits 0 when it is valid (warnings or not), 78 when it is refused.
 pub fn check(args: &CheckArgs) -> Exit {
     let inspection = inspect(&paths(args.config.as_deref()));
     let mut out = io::stdout().lock();
+    let unopened = inspection
+        .config
+        .as_ref()
+        .filter(|_| !args.skip_components)
+        .map(trial::open_components)
+        .unwrap_or_default();
     let printed = match args.json {
-        true => writeln!(out, "{:#}", report_json(&inspection)),
-        false => report_text(&inspection, &mut out),
+        true => writeln!(out, "{:#}", report_json(&inspection, &unopened)),
+        false => report_text(&inspection, &unopened, &mut out),
     };
     match (printed, &inspection.config) {
         (_, None) => Exit::Config,
+        (Ok(()), Some(_)) if !unopened.is_empty() => Exit::Config,
         (Ok(()), Some(_)) => Exit::Ok,
         // Whoever read standard output has gone; there is nobody left to tell.
         (Err(_), Some(_)) => Exit::Failure,
@@ -56,7 +67,11 @@ fn paths(config: Option<&Path>) -> Paths {
     config.map_or_else(Paths::system, Paths::beside)
 }
 
-fn report_text(inspection: &Inspection, out: &mut impl Write) -> io::Result<()> {
+fn report_text(
+    inspection: &Inspection,
+    unopened: &[(String, String)],
+    out: &mut impl Write,
+) -> io::Result<()> {
     match inspection.files.as_slice() {
         [] => writeln!(out, "no file read: the default counts")?,
         files => {
@@ -70,8 +85,11 @@ fn report_text(inspection: &Inspection, out: &mut impl Write) -> io::Result<()> 
     for warning in &inspection.warnings {
         writeln!(out, "{warning} (warning)")?;
     }
-    let Some(config) = &inspection.config else {
-        let count = inspection.problems.len();
+    for (name, why) in unopened {
+        writeln!(out, "component {name:?} cannot be opened: {why}")?;
+    }
+    let count = inspection.problems.len() + unopened.len();
+    let Some(config) = inspection.config.as_ref().filter(|_| unopened.is_empty()) else {
         return writeln!(out, "refused: {count} problem{}", if count == 1 { "" } else { "s" });
     };
     let estimate = wear::estimate(config);
@@ -129,12 +147,11 @@ fn totals(config: &Config, estimate: &Estimate, out: &mut impl Write) -> io::Res
         0 => "no budget".to_owned(),
         bytes => format!("budget {}", PerDay(bytes)),
     };
-    write!(
-        out,
-        "gateway {}: valid; expected wear {} a day, {budget}",
-        config.gateway.name,
-        PerDay(estimate.bytes_per_day())
-    )?;
+    let wear = match estimate.bytes_per_day() {
+        0 if unknown > 0 => "unknown wear".to_owned(),
+        bytes => format!("expected wear {} a day", PerDay(bytes)),
+    };
+    write!(out, "gateway {}: valid; {wear}, {budget}", config.gateway.name)?;
     match unknown {
         0 => writeln!(out),
         1 => writeln!(out, "; 1 stream without expect_per_second is not counted"),
@@ -199,7 +216,7 @@ fn durability(durability: Durability) -> &'static str {
     }
 }
 
-fn report_json(inspection: &Inspection) -> Value {
+fn report_json(inspection: &Inspection, unopened: &[(String, String)]) -> Value {
     let streams = inspection.config.as_ref().map(|config| {
         let estimate = wear::estimate(config);
         let rows = config.streams.iter().zip(&estimate.streams);
@@ -207,7 +224,8 @@ fn report_json(inspection: &Inspection) -> Value {
     });
     let config = inspection.config.as_ref();
     json!({
-        "valid": config.is_some(),
+        "valid": config.is_some() && unopened.is_empty(),
+        "unopened_components": unopened.iter().map(|(name, why)| json!({ "name": name, "what": why })).collect::<Vec<_>>(),
         "files": inspection.files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>(),
         "problems": inspection.problems.iter().map(finding_json).collect::<Vec<_>>(),
         "warnings": inspection.warnings.iter().map(finding_json).collect::<Vec<_>>(),
@@ -265,7 +283,7 @@ mod tests {
     fn printed(text: &str) -> String {
         let (folder, inspection) = inspected(text);
         let mut out = Vec::new();
-        report_text(&inspection, &mut out).expect("memory takes everything");
+        report_text(&inspection, &[], &mut out).expect("memory takes everything");
         let text = String::from_utf8(out).expect("it is text");
         text.replace(&format!("{}/", folder.path().display()), "")
     }
@@ -299,7 +317,7 @@ mod tests {
         let said = printed(text);
         assert!(said.starts_with(expected) && said.ends_with("\nrefused: 2 problems\n"), "{said}");
         let (_folder, inspection) = inspected(text);
-        let json = report_json(&inspection);
+        let json = report_json(&inspection, &[]);
         assert_eq!(json["valid"], false);
         assert_eq!(json["problems"][1]["line"], 4);
         assert_eq!(json["problems"][1]["column"], 1);
@@ -311,7 +329,7 @@ mod tests {
     fn json_says_what_the_table_says() {
         // Goal: scripts need not read the table. Method: the fields of one stream.
         let (_folder, inspection) = inspected(VALID);
-        let json = report_json(&inspection);
+        let json = report_json(&inspection, &[]);
         assert_eq!((&json["valid"], &json["gateway"]), (&json!(true), &json!("gw")));
         assert_eq!(json["wear_bytes_per_day_expected"], json["streams"][0]["wear_bytes_per_day"]);
         assert_eq!(json["streams"][0]["reduce"], json!({ "window_ms": 60_000, "lateness_ms": 5000 }));
@@ -336,14 +354,18 @@ mod tests {
         let (_folder, inspection) = inspected(text);
         let expected =
             json!({ "name": "a", "bind": "[::]:8883", "spoken": "tls websocket", "anonymous": "never" });
-        assert_eq!(report_json(&inspection)["listeners"][0], expected);
+        assert_eq!(report_json(&inspection, &[])["listeners"][0], expected);
     }
 
     #[test]
     fn exit_codes_tell_valid_from_refused() {
         // Goal: scripts can rely on the code. Method: a valid file, a refused one, and one that is not there.
         let (folder, _) = inspected(VALID);
-        let args = |name: &str| CheckArgs { config: Some(folder.path().join(name)), json: true };
+        let args = |name: &str| CheckArgs {
+            config: Some(folder.path().join(name)),
+            json: true,
+            skip_components: false,
+        };
         assert_eq!(check(&args("frond.toml")), Exit::Ok);
         assert_eq!(check(&args("missing.toml")), Exit::Config);
         std::fs::write(folder.path().join("frond.toml"), "x = 1").expect("a folder of the test's own");

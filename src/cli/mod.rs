@@ -18,6 +18,7 @@ pub mod server;
 mod slot;
 mod status;
 pub mod tail;
+mod trial;
 
 use std::path::PathBuf;
 

@@ -25,10 +25,10 @@ pub struct RecallArgs {
     #[command(flatten)]
     pub server: ServerArgs,
     /// The gateway
-    #[arg(long)]
+    #[arg(long, value_parser = parse_name)]
     pub gateway: String,
     /// The stream
-    #[arg(long)]
+    #[arg(long, value_parser = parse_name)]
     pub stream: String,
     /// A series; may be given more than once, all of the stream when absent
     #[arg(long)]
@@ -96,6 +96,13 @@ pub enum RecallError {
         #[source]
         source: DecodeError,
     },
+}
+
+/// Names become parts of subjects.
+fn parse_name(text: &str) -> Result<String, String> {
+    let is_name =
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+    if is_name { Ok(text.to_owned()) } else { Err("a name is made of A-Z a-z 0-9 _ and -".to_owned()) }
 }
 
 fn parse_moment(text: &str) -> Result<Moment, String> {

@@ -270,7 +270,12 @@ impl Sources {
             ));
         }
         for (name, component) in &pipeline.components {
-            if component.passed_by > 0 {
+            if let Some(why) = &component.absent {
+                complaints.push(format!(
+                    "component {name} does not run, {} readings have passed it by: {why}; mend that, it is tried again by itself",
+                    component.passed_by
+                ));
+            } else if component.passed_by > 0 {
                 complaints
                     .push(format!("component {name} failed: {} readings passed it by", component.passed_by));
             }

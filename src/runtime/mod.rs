@@ -25,6 +25,7 @@
 //! lines, series registered, the snapshot's size, the cache's files. What exceeds one is dropped and counted in
 //! [`Counters`].
 
+mod absent;
 mod artifact;
 mod code;
 pub mod compile;

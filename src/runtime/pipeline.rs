@@ -30,6 +30,7 @@ use crate::sample::{BootId, Durability, Reading, SeriesId, StreamId, Timeline};
 use crate::store;
 use crate::supervise::Beat;
 
+use super::absent::{Absence, Absent};
 use super::outputs::Line;
 use super::state::State;
 use super::{Host, Processor, Restored};
@@ -88,8 +89,11 @@ pub struct PipelineStats {
 }
 
 /// What one component has done since the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ComponentStats {
+    /// Why it is not there at all; tried again by itself.
+    #[serde(default)]
+    pub absent: Option<String>,
     /// Batches given to it.
     pub calls: u64,
     /// Readings given to it.
@@ -116,8 +120,9 @@ pub struct Pipeline {
     lines: BTreeMap<StreamId, Line>,
     series: BTreeMap<SeriesId, SeriesEntry>,
     processors: BTreeMap<String, Processor>,
-    /// Components that could not be opened, with the readings that passed them by.
-    unopened: BTreeMap<String, u64>,
+    /// What components run in; `None` when none can.
+    host: Option<Host>,
+    absent: Absent,
     raw: BTreeMap<(StreamId, Timeline), Vec<Reading>>,
     raw_readings: usize,
     position: u64,
@@ -152,7 +157,8 @@ impl Pipeline {
             lines,
             series,
             processors: BTreeMap::new(),
-            unopened: BTreeMap::new(),
+            host: None,
+            absent: Absent::default(),
             raw: BTreeMap::new(),
             raw_readings: 0,
             position: 0,
@@ -181,7 +187,7 @@ impl Pipeline {
             .enable_time()
             .build()
             .expect("a runtime without I/O needs nothing from the system");
-        let host = self.open_components();
+        self.open_components();
         self.restore();
         let mut outstanding: Option<oneshot::Receiver<()>> = None;
         let mut next_tick = Instant::now();
@@ -216,40 +222,64 @@ impl Pipeline {
         {
             let _ = runtime.block_on(last);
         }
-        drop(host);
         Ok(())
     }
 
-    fn open_components(&mut self) -> Option<Host> {
+    fn open_components(&mut self) {
+        let now = clock::boottime();
         if self.setup.components.is_empty() {
-            return None;
+            return;
         }
-        let host = match Host::new() {
-            Ok(host) => host,
+        match Host::new() {
+            Ok(host) => self.host = Some(host),
             Err(err) => {
-                error!(error = %crate::platform::log::chain(&err), "no component can run; readings pass them by");
-                self.unopened =
-                    self.setup.components.iter().map(|component| (component.name.clone(), 0)).collect();
-                return None;
-            }
-        };
-        for component in &self.setup.components {
-            match Processor::open(&host, component, &self.setup.compiler, &self.setup.cache_dir) {
-                Ok(processor) => {
-                    info!(component = component.name, "component ready");
-                    self.processors.insert(component.name.clone(), processor);
-                }
-                Err(err) => {
-                    error!(
-                        component = component.name,
-                        error = %crate::platform::log::chain(&err),
-                        "component cannot be opened; readings pass it by"
-                    );
-                    self.unopened.insert(component.name.clone(), 0);
-                }
+                let why = crate::platform::log::chain(&err).to_string();
+                error!(error = why, "no component can run; readings pass them by");
+                self.setup
+                    .components
+                    .iter()
+                    .for_each(|component| self.absent.note(&component.name, why.clone(), now));
             }
         }
-        Some(host)
+        for component in self.setup.components.clone() {
+            self.open(&component, now);
+        }
+    }
+
+    fn open(&mut self, component: &config::Component, now: i64) {
+        let Some(host) = &self.host else { return };
+        match Processor::open(host, component, &self.setup.compiler, &self.setup.cache_dir) {
+            Ok(processor) => {
+                info!(component = component.name, "component ready");
+                self.processors.insert(component.name.clone(), processor);
+            }
+            Err(err) => {
+                let why = crate::platform::log::chain(&err).to_string();
+                error!(
+                    component = component.name,
+                    error = why,
+                    "component cannot be opened; readings pass it by"
+                );
+                self.absent.note(&component.name, why, now);
+            }
+        }
+    }
+
+    /// Tries again to open one that could not be.
+    fn open_again(&mut self, now: i64) {
+        let Some(name) = self.absent.due(now) else { return };
+        let Some(component) = self.setup.components.iter().find(|component| component.name == name).cloned()
+        else {
+            return;
+        };
+        self.open(&component, now);
+        let Some(processor) = self.processors.get_mut(&name) else { return };
+        let (snapshot, passed_by) = self.absent.found(&name);
+        warn!(component = name, passed_by, "component is there again");
+        processor.missed(passed_by);
+        if let Some(snapshot) = snapshot {
+            restore_one(&name, processor, snapshot);
+        }
     }
 
     fn restore(&mut self) {
@@ -271,10 +301,9 @@ impl Pipeline {
             }
         }
         for (name, snapshot) in state.components {
-            if let Some(processor) = self.processors.get_mut(&name)
-                && let Restored::SetAside(reason) = processor.restore_from(snapshot)
-            {
-                error!(component = name, reason, "component does not take its state back; it starts without");
+            let Some(snapshot) = self.absent.keep(&name, snapshot) else { continue };
+            if let Some(processor) = self.processors.get_mut(&name) {
+                restore_one(&name, processor, snapshot);
             }
         }
     }
@@ -321,9 +350,7 @@ impl Pipeline {
         let Some(line) = self.lines.get_mut(&stream) else { return readings };
         let Some(name) = line.component() else { return readings };
         let Some(processor) = self.processors.get_mut(name) else {
-            if let Some(passed_by) = self.unopened.get_mut(name) {
-                *passed_by += readings.len() as u64;
-            }
+            self.absent.pass_by(name, readings.len());
             return readings;
         };
         let (series, store) = (&self.series, &self.setup.store);
@@ -353,6 +380,7 @@ impl Pipeline {
                 self.dirty = true;
             }
         }
+        self.open_again(now);
         self.publish_stats();
     }
 
@@ -398,6 +426,7 @@ impl Pipeline {
                 .processors
                 .iter_mut()
                 .filter_map(|(name, processor)| Some((name.clone(), processor.snapshot()?)))
+                .chain(self.absent.snapshots())
                 .collect(),
         };
         self.stats.checkpoints += 1;
@@ -425,10 +454,11 @@ impl Pipeline {
         self.stats.position = self.position;
         let opened =
             self.processors.iter().map(|(name, processor)| (name, ComponentStats::of(processor.counters())));
-        let unopened = self.unopened.iter().map(|(name, passed_by)| {
-            (name, ComponentStats { passed_by: *passed_by, ..ComponentStats::default() })
+        let absent = self.absent.iter().map(|(name, Absence { passed_by, why, .. })| {
+            let (passed_by, absent) = (*passed_by, Some(why.clone()));
+            (name, ComponentStats { passed_by, absent, ..ComponentStats::default() })
         });
-        self.stats.components = opened.chain(unopened).map(|(name, stats)| (name.clone(), stats)).collect();
+        self.stats.components = opened.chain(absent).map(|(name, stats)| (name.clone(), stats)).collect();
         self.stats_out.send_replace(self.stats.clone());
     }
 }
@@ -439,6 +469,7 @@ impl ComponentStats {
     fn of(counters: &super::Counters) -> ComponentStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         ComponentStats {
+            absent: None,
             calls: read(&counters.calls),
             readings_in: read(&counters.readings_in),
             readings_out: read(&counters.readings_out),
@@ -449,6 +480,12 @@ impl ComponentStats {
             restarts: read(&counters.restarts),
             rows_rejected: read(&counters.rows_rejected),
         }
+    }
+}
+
+fn restore_one(name: &str, processor: &mut Processor, snapshot: Vec<u8>) {
+    if let Restored::SetAside(reason) = processor.restore_from(snapshot) {
+        error!(component = name, reason, "component does not take its state back; it starts without");
     }
 }
 

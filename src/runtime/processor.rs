@@ -131,6 +131,11 @@ impl Processor {
         })
     }
 
+    /// Readings that passed by before it was opened.
+    pub(super) fn missed(&self, readings: u64) {
+        add(&self.grant.counters.passed_by, readings as usize);
+    }
+
     /// Lets the component work on `readings`, all of one stream, in the order they came. `now` is monotonic. `describe` is
     /// asked once an instance for each series, `register` when the component makes a series of its own.
     ///

@@ -367,7 +367,10 @@ impl Store {
     fn correct(&mut self, correction: i64) {
         let boot = self.boot;
         if self.names.boot_entry(boot).and_then(|boot| boot.correction) != Some(correction) {
-            info!(seconds = correction as f64 / 1e9, "clock is trusted; readings of this boot are re-based");
+            info!(
+                seconds = correction as f64 / 1e9,
+                "clock is trusted; estimated times of this boot, if there are any, are re-based"
+            );
             self.names.correct(boot, correction);
             self.want_commit(self.wear.interval());
         }

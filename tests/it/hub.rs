@@ -43,7 +43,7 @@ fn args(server: &NatsServer) -> HubArgs {
     HubArgs {
         server: ServerArgs { url: server.url(), creds: None, ca: None, subject: "frond".into() },
         stream: "FROND".into(),
-        consumer: "frond-hub".into(),
+        consumer: Some("frond-hub".into()),
         domain: None,
         max_bytes: None,
         jsonl: None,
@@ -188,6 +188,45 @@ async fn a_hub_without_jetstream_is_an_error_that_helps() {
     gone.server.url = format!("nats://127.0.0.1:{}", free_port());
     let error = hub::run(gone, CancellationToken::new()).await.expect_err("there is no server");
     assert!(error.to_string().contains("cannot be reached"), "{error}");
+}
+
+// Goal: whoever looks takes nothing from whoever keeps. Method: a run that keeps nothing between two that write to a file,
+// whose rows must all be there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn looking_takes_no_row_from_who_keeps_them() {
+    let (server, _hub) = filled(30).await;
+    let look = HubArgs { consumer: None, ..args(&server) };
+    assert_eq!(receive(&look).await.received, 30);
+    let folder = tempfile::tempdir().unwrap();
+    let keep = HubArgs { sqlite: Some(folder.path().join("plant.db")), ..look.clone() };
+    assert_eq!(receive(&keep).await.received, 30);
+    assert_eq!(receive(&look).await.received, 30, "and it does not remember");
+    assert_eq!(receive(&keep).await.received, 30, "but the one who keeps does");
+}
+
+// Goal: a hub that has lost its store is written to again. Method: the stream is deleted under a reader, which must make it
+// anew and read what comes then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_gone_is_made_anew() {
+    let (server, hub) = filled(3).await;
+    let stop = CancellationToken::new();
+    let reader = tokio::spawn(hub::run(HubArgs { until_idle: None, ..args(&server) }, stop.clone()));
+    let name = "FROND";
+    eventually("the consumer is there", PATIENCE, async || {
+        let stream = hub.jetstream.get_stream(name).await;
+        match stream {
+            Ok(stream) => stream
+                .get_consumer::<async_nats::jetstream::consumer::pull::Config>("frond-hub")
+                .await
+                .is_ok(),
+            Err(_) => false,
+        }
+    })
+    .await;
+    hub.jetstream.delete_stream(name).await.expect("it is there");
+    eventually("it is made anew", PATIENCE, async || hub.jetstream.get_stream(name).await.is_ok()).await;
+    stop.cancel();
+    reader.await.expect("no panic").expect("no failure");
 }
 
 // Goal: what comes by is shown decoded, and the uplink's own questions are not. Method: follow a gateway's rows, read-back

@@ -107,6 +107,35 @@ fn limits_calibrates_raises_and_clears() {
 }
 
 #[test]
+fn check_opens_every_component_and_says_which_cannot_be() {
+    // Goal: nobody learns from a running plant that a component's options are wrong. Method: the program's own check, with a
+    // right option, a wrong one, and without opening.
+    let dir = tempfile::tempdir().unwrap();
+    let check = |option: &str, more: &[&str]| {
+        let stream = "[[stream]]\nname = \"s\"\ntopics = [\"t\"]\ncomponent = \"limits\"\n";
+        let path = guest("limits");
+        let text = format!(
+            "gateway.name = \"g\"\nlattice.mode = \"off\"\n{stream}[[component]]\nname = \"limits\"\npath = {path:?}\nconfig = {{ {option} = \"*: 1\" }}\n"
+        );
+        fs::write(dir.path().join("frond.toml"), text).unwrap();
+        let file = dir.path().join("frond.toml");
+        let output =
+            Command::new(compiler()).arg("check").arg("--config").arg(&file).args(more).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, said) = check("high", &[]);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = check("hihg", &[]);
+    assert_eq!(code, Some(78), "{said}");
+    assert!(
+        said.contains("component \"limits\" cannot be opened") && said.contains("known are calibrate"),
+        "{said}"
+    );
+    assert!(said.contains("refused: 1 problem\n"), "{said}");
+    assert_eq!(check("hihg", &["--skip-components"]).0, Some(0));
+}
+
+#[test]
 fn vibration_gives_features_under_series_of_its_own() {
     // Goal: the shipped component does what its documentation says, through the real contract, across a restart in the middle
     // of a block. Method: a sine of 100 in blocks of 256 beside a counter that passes; snapshot and restore after 100 rows.

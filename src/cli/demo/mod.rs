@@ -393,6 +393,13 @@ impl Folder {
         let path =
             asked.unwrap_or_else(|| std::env::temp_dir().join(format!("frond-demo-{}", std::process::id())));
         std::fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        let mut found =
+            std::fs::read_dir(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        anyhow::ensure!(
+            found.next().is_none(),
+            "{} is not empty: what an earlier run left there would be counted again; give another folder",
+            path.display()
+        );
         let path = std::path::absolute(&path).context("cannot resolve the demonstration's folder")?;
         Ok(Folder { path, keep })
     }

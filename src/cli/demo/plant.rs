@@ -147,7 +147,7 @@ impl Plant {
         write(
             "mosquitto.conf",
             &format!(
-                "listener {broker} 127.0.0.1\nallow_anonymous true\npersistence false\nset_tcp_nodelay true\n\
+                "user root\nlistener {broker} 127.0.0.1\nallow_anonymous true\npersistence false\nset_tcp_nodelay true\n\
                  max_inflight_messages 4000\nmax_queued_messages 0\n"
             ),
         )?;

@@ -40,6 +40,9 @@ const ACK_WAIT: Duration = Duration::from_secs(20);
 /// Within this JetStream itself refuses copies. The server's default, said aloud: it covers what a read-back cannot.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
+/// Between two attempts to open what was lost.
+const AGAIN: Duration = Duration::from_secs(2);
+
 /// How often the progress is shown.
 const PROGRESS: Duration = Duration::from_secs(10);
 
@@ -52,9 +55,10 @@ pub struct HubArgs {
     /// JetStream stream to create if absent, and to read
     #[arg(long, default_value = "FROND")]
     pub stream: String,
-    /// Durable consumer to read with
-    #[arg(long, default_value = "frond-hub")]
-    pub consumer: String,
+    /// Durable consumer to read with: it remembers what was written, and is one reader's only [default: frond-hub; without
+    /// --sqlite or --jsonl one that is forgotten, so that looking takes nothing from whoever keeps the rows]
+    #[arg(long)]
+    pub consumer: Option<String>,
     /// JetStream domain of the hub, when connected through a leaf
     #[arg(long)]
     pub domain: Option<String>,
@@ -107,6 +111,14 @@ pub enum HubError {
     Sink(#[from] SinkError),
 }
 
+/// How reading ended.
+enum End {
+    /// As it was meant to.
+    Done,
+    /// The stream or the consumer cannot be asked any more.
+    Lost,
+}
+
 /// A run of the consumer.
 struct Run {
     sink: SinkThread,
@@ -125,10 +137,27 @@ pub async fn run(args: HubArgs, stop: CancellationToken) -> Result<Summary, HubE
     };
     let (sink, stored) = SinkThread::start(args.destination()).await?;
     let stream = open_stream(&jetstream, &args).await?;
-    let consumer = open_consumer(&stream, &args).await?;
-    eprintln!("reading stream {} as {}; {}", args.stream, args.consumer, args.destination().sentence());
+    let mut consumer = open_consumer(&stream, &args).await?;
+    let reader = args.durable().unwrap_or("a consumer of its own");
+    eprintln!("reading stream {} as {reader}; {}", args.stream, args.destination().sentence());
+    if consumer.cached_info().num_waiting > 0 {
+        warn!(
+            consumer = reader,
+            "somebody else reads with this consumer, or did until a moment ago: rows go to one of you each; give --consumer another name"
+        );
+    }
     let mut run = Run { sink, receipts: Receipts::restore(stored), strangers: 0, rows: 0 };
-    let read = run.read(&consumer, &args, &stop).await;
+    let read = loop {
+        match run.read(&consumer, &args, &stop).await {
+            Ok(End::Done) => break Ok(()),
+            Ok(End::Lost) => {}
+            Err(error) => break Err(error),
+        }
+        match open_again(&jetstream, &args, &stop).await {
+            Some(found) => consumer = found,
+            None => break Ok(()),
+        }
+    };
     run.sink.close().await;
     read?;
     Ok(run.receipts.summary())
@@ -157,6 +186,19 @@ impl HubArgs {
             (None, Some(path)) => Destination::Sqlite(path.clone()),
             (None, None) => Destination::Nowhere,
         }
+    }
+
+    /// The consumer that outlives this process. What is kept nowhere needs none: as a rule somebody looks, while another keeps.
+    fn durable(&self) -> Option<&str> {
+        match (&self.consumer, self.destination()) {
+            (Some(name), _) => Some(name),
+            (None, Destination::Nowhere | Destination::Output) => None,
+            (None, Destination::Lines(_) | Destination::Sqlite(_)) => Some("frond-hub"),
+        }
+    }
+
+    fn consumer_name(&self) -> String {
+        self.durable().unwrap_or("without a name").to_owned()
     }
 
     /// The subjects of all gateways.
@@ -214,15 +256,39 @@ async fn open_stream(jetstream: &Context, args: &HubArgs) -> Result<Stream, HubE
 
 async fn open_consumer(stream: &Stream, args: &HubArgs) -> Result<Consumer<pull::Config>, HubError> {
     let config = pull::Config {
-        durable_name: Some(args.consumer.clone()),
+        durable_name: args.durable().map(str::to_owned),
         deliver_policy: DeliverPolicy::All,
         ack_policy: AckPolicy::Explicit,
         ack_wait: ACK_WAIT,
         max_ack_pending: 4 * BATCH as i64,
         ..pull::Config::default()
     };
-    let made = stream.get_or_create_consumer(&args.consumer, config).await;
-    made.map_err(|error| HubError::Consumer { consumer: args.consumer.clone(), source: error.into() })
+    let failed = |source: async_nats::Error| HubError::Consumer { consumer: args.consumer_name(), source };
+    match args.durable() {
+        Some(name) => stream.get_or_create_consumer(name, config).await.map_err(|error| failed(error.into())),
+        None => stream.create_consumer(config).await.map_err(|error| failed(error.into())),
+    }
+}
+
+/// Opens stream and consumer anew, as often as it takes: a hub that has lost its store has neither. `None` when stopped.
+async fn open_again(
+    jetstream: &Context,
+    args: &HubArgs,
+    stop: &CancellationToken,
+) -> Option<Consumer<pull::Config>> {
+    warn!(
+        stream = args.stream,
+        "the stream or its consumer is gone, or JetStream is away; opening them again"
+    );
+    loop {
+        stop.run_until_cancelled(tokio::time::sleep(AGAIN)).await?;
+        if let Ok(stream) = open_stream(jetstream, args).await
+            && let Ok(consumer) = open_consumer(&stream, args).await
+        {
+            info!(stream = args.stream, "reading again");
+            return Some(consumer);
+        }
+    }
 }
 
 /// Whether JetStream has nothing more for the consumer, nor waits for acknowledgements of somebody who died.
@@ -244,9 +310,9 @@ impl Run {
         consumer: &Consumer<pull::Config>,
         args: &HubArgs,
         stop: &CancellationToken,
-    ) -> Result<(), HubError> {
+    ) -> Result<End, HubError> {
         let failed =
-            |source: async_nats::Error| HubError::Consumer { consumer: args.consumer.clone(), source };
+            |source: async_nats::Error| HubError::Consumer { consumer: args.consumer_name(), source };
         let messages = consumer.stream().max_messages_per_batch(BATCH).messages();
         let mut chunks = messages.await.map_err(|error| failed(error.into()))?.ready_chunks(BATCH);
         let mut heard = Instant::now();
@@ -255,15 +321,19 @@ impl Run {
             let idle = args.until_idle.map(|idle| heard + idle);
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return Ok(()),
+                () = stop.cancelled() => return Ok(End::Done),
                 chunk = chunks.next() => {
-                    let Some(chunk) = chunk else { return Ok(()) };
+                    let Some(chunk) = chunk else { return Ok(End::Done) };
+                    let mut stumbled = false;
                     let mut batch = Vec::with_capacity(chunk.len());
                     for message in chunk {
                         match message {
                             Ok(message) => batch.push(message),
                             // Missed heartbeats and the like: the stream of messages goes on by itself.
-                            Err(error) => warn!(%error, "the consumer stumbles"),
+                            Err(error) => {
+                                stumbled = true;
+                                warn!(%error, "the consumer stumbles");
+                            }
                         }
                     }
                     if !batch.is_empty() {
@@ -271,10 +341,13 @@ impl Run {
                         heard = Instant::now();
                         quiet = heard;
                     }
+                    if stumbled && consumer.get_info().await.is_err() {
+                        return Ok(End::Lost);
+                    }
                 }
                 () = sleep_until(idle.unwrap_or(heard)), if idle.is_some() => {
                     if quiet.elapsed() > 2 * ACK_WAIT || is_exhausted(consumer).await {
-                        return Ok(());
+                        return Ok(End::Done);
                     }
                     heard = Instant::now();
                 }

@@ -84,9 +84,9 @@ async fn a_component_that_traps_is_passed_by_counted_and_complained_of() {
 }
 
 #[tokio::test]
-async fn a_component_that_is_not_there_is_complained_of() {
-    // Goal: a gateway whose component cannot be opened works, and says that readings pass it by. Method: a file that is no
-    // component.
+async fn a_component_that_is_not_there_is_complained_of_and_taken_when_it_is() {
+    // Goal: a gateway whose component cannot be opened works, says why readings pass it by, and takes it once it can be.
+    // Method: a file that is no component, then one that is; the first pause is half a minute.
     let mut site = Site::prepare("").await;
     site.write("broken.wasm", "this is no component");
     site.lay_over(&format!(
@@ -96,8 +96,17 @@ async fn a_component_that_is_not_there_is_complained_of() {
     let mut books = site.open().await;
     let mut sensors = Plan::new("a", 5, 20).start(site.ports.broker);
     sensors.acknowledged(100).await;
-    site.wait("a complaint", |status| complains(status, &["component broken"])).await;
+    site.wait("a complaint", |status| {
+        complains(status, &["component broken does not run", "readings have passed it by", "tried again"])
+    })
+    .await;
     site.logged(&["ERROR", "component cannot be opened; readings pass it by", "broken"]).await;
+    std::fs::copy(guest("misbehave"), site.folder.join("broken.wasm")).unwrap();
+    site.wait_for(Duration::from_secs(90), "the component", |status| {
+        let component = &status.pipeline.components["broken"];
+        component.absent.is_none() && component.calls > 0 && component.passed_by > 0
+    })
+    .await;
     books.settle(&sensors.finish().await).await;
 }
 

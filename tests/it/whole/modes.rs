@@ -129,7 +129,7 @@ async fn times_are_estimates_until_the_clock_is_trusted_and_then_corrected() {
     let uncorrected = books.messages.len();
     std::fs::write(&file, "").unwrap();
     site.wait("trust", |status| status.clock_trusted).await;
-    site.logged(&["INFO", "clock is trusted; readings of this boot are re-based"]).await;
+    site.logged(&["INFO", "clock is trusted; estimated times of this boot"]).await;
     site.wire.send_replace(Wire::Whole);
     let arrival = books.until("a trusted time", |message| message.envelope.clock == WireClock::Arrival).await;
     assert!(behind(&arrival).is_none_or(|behind| behind.abs() < SECOND));

@@ -23,7 +23,7 @@ use super::books::Books;
 use super::wire::{self, Wire};
 
 /// A fact that has not come about within this time will not.
-const FACT_MAX: Duration = Duration::from_secs(20);
+const FACT_MAX: Duration = Duration::from_secs(60);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(20);
 
