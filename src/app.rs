@@ -254,7 +254,7 @@ fn start_pipeline(
     handle: &Handle,
     start: &mut Start,
     (committed, checkpoints): (mpsc::Receiver<Committed>, CheckpointSender),
-) -> Result<tokio::sync::watch::Receiver<pipeline::PipelineStats>, AppError> {
+) -> Result<tokio::sync::watch::Receiver<crate::runtime::PipelineStats>, AppError> {
     let setup = pipeline::Setup {
         streams,
         components: config.components.clone(),

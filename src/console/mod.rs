@@ -6,6 +6,7 @@
 mod client;
 mod server;
 mod status;
+mod view;
 
 pub use client::{AskError, ask};
 pub use server::{Console, ConsoleError};

@@ -39,6 +39,7 @@ mod outputs;
 pub mod pipeline;
 mod processor;
 mod state;
+mod stats;
 mod voice;
 mod wasi;
 
@@ -48,8 +49,9 @@ pub use compile::CompileError;
 pub use counters::Counters;
 pub use host::{Host, HostError};
 pub use instance::Fault;
-pub use pipeline::{Pipeline, PipelineStats};
+pub use pipeline::Pipeline;
 pub use processor::{Outcome, Processed, Processor, Reason, Restored};
+pub use stats::{ComponentStats, PipelineStats};
 
 /// A cause from wasmtime, whose error type is none of the standard library's.
 type Cause = Box<dyn std::error::Error + Send + Sync>;

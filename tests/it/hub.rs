@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use async_nats::jetstream::consumer;
 use bytes::Bytes;
 use frond::block::{Envelope, Rows, SeriesEntry, WireClock, encode_envelope};
 use frond::cli::hub::{self, HubArgs, HubError};
@@ -210,23 +211,20 @@ async fn looking_takes_no_row_from_who_keeps_them() {
 async fn a_stream_that_is_gone_is_made_anew() {
     let (server, hub) = filled(3).await;
     let stop = CancellationToken::new();
-    let reader = tokio::spawn(hub::run(HubArgs { until_idle: None, ..args(&server) }, stop.clone()));
+    let reader = hub::run(HubArgs { until_idle: None, ..args(&server) }, stop.clone());
     let name = "FROND";
-    eventually("the consumer is there", PATIENCE, async || {
-        let stream = hub.jetstream.get_stream(name).await;
-        match stream {
-            Ok(stream) => stream
-                .get_consumer::<async_nats::jetstream::consumer::pull::Config>("frond-hub")
-                .await
-                .is_ok(),
-            Err(_) => false,
-        }
-    })
-    .await;
-    hub.jetstream.delete_stream(name).await.expect("it is there");
-    eventually("it is made anew", PATIENCE, async || hub.jetstream.get_stream(name).await.is_ok()).await;
-    stop.cancel();
-    reader.await.expect("no panic").expect("no failure");
+    let trouble = async {
+        eventually("the consumer is there", PATIENCE, async || {
+            let Ok(stream) = hub.jetstream.get_stream(name).await else { return false };
+            stream.get_consumer::<consumer::pull::Config>("frond-hub").await.is_ok()
+        })
+        .await;
+        hub.jetstream.delete_stream(name).await.expect("it is there");
+        eventually("it is made anew", PATIENCE, async || hub.jetstream.get_stream(name).await.is_ok()).await;
+        stop.cancel();
+    };
+    let (read, ()) = tokio::join!(reader, trouble);
+    read.expect("no failure");
 }
 
 // Goal: what comes by is shown decoded, and the uplink's own questions are not. Method: follow a gateway's rows, read-back

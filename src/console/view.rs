@@ -1,0 +1,163 @@
+//! The status as text for people.
+
+use std::fmt;
+
+use crate::cli::render::bytes;
+use crate::sample::SECOND;
+
+use super::status::{LinkStatus, SpecimenStatus, Status, UplinkStatus, WEAR_SETTLED};
+
+/// Characters of a rejected payload that are shown.
+const SPECIMEN_CHARS_SHOWN: usize = 60;
+
+impl fmt::Display for SpecimenStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Escaped: a payload is a stranger's, and this goes to a terminal.
+        let payload: String = self.payload.chars().take(SPECIMEN_CHARS_SHOWN).collect();
+        write!(f, "{:?} {}: {payload:?}, {} bytes", self.topic, self.reason, self.payload_bytes)
+    }
+}
+
+impl fmt::Display for UplinkStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}, {} outputs acknowledged ({}), {} in flight, {} sent again",
+            self.mode,
+            self.acked_rows,
+            bytes(self.acked_bytes),
+            self.inflight_rows,
+            self.resent_rows
+        )
+    }
+}
+
+impl Status {
+    /// The part about the buffer.
+    pub fn buffer(&self) -> String {
+        let store = &self.store;
+        let settled = i128::from(self.uptime_seconds) * i128::from(SECOND) >= i128::from(WEAR_SETTLED);
+        let per_reading = store.written_bytes as f64 / store.readings.max(1) as f64;
+        let budget = match store.wear_budget_per_day {
+            0 => "no budget".to_owned(),
+            budget => format!("of {} allowed", bytes(budget)),
+        };
+        let mut text = String::new();
+        let mut line = |name: &str, what: String| text.push_str(&format!("{name:<10} {what}\n"));
+        line(
+            "outbox",
+            format!(
+                "{} outputs, {}; {} dropped by caps in all",
+                store.outbox_rows,
+                bytes(store.outbox_bytes),
+                store.outbox_dropped
+            ),
+        );
+        line(
+            "raw ring",
+            format!(
+                "{} readings in {}; {} dropped to make room since the start",
+                store.ring_readings,
+                bytes(store.ring_bytes),
+                store.ring_dropped
+            ),
+        );
+        line(
+            "journal",
+            format!(
+                "{} readings in {} groups, every {} ms; last commit {:.1} ms, slowest {:.1} ms",
+                store.readings, store.commits, store.commit_interval_ms, store.commit_ms, store.commit_ms_max
+            ),
+        );
+        line(
+            "flash",
+            match settled {
+                true => format!(
+                    "{} written, {per_reading:.1} bytes per reading; {} a day at this rate, {budget}",
+                    bytes(store.written_bytes),
+                    bytes(store.written_per_day as u64),
+                ),
+                // The journal is filled ahead at each start, which would be told as a rate.
+                false => format!(
+                    "{} written since the start; what it comes to in a day can be told after {} min",
+                    bytes(store.written_bytes),
+                    WEAR_SETTLED / SECOND / 60,
+                ),
+            },
+        );
+        text
+    }
+}
+
+impl fmt::Display for LinkStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.state)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let clock = if self.clock_trusted { "clock trusted" } else { "clock not trusted yet" };
+        writeln!(
+            f,
+            "{:<10} frond {}, up {} s, {} of memory, {clock}",
+            self.gateway,
+            self.version,
+            self.uptime_seconds,
+            bytes(self.memory_bytes)
+        )?;
+        for door in &self.doors {
+            writeln!(
+                f,
+                "{:<10} {} ({} streams), {} copies recognised",
+                "door", door.state, door.door, door.redelivered
+            )?;
+            for (name, stream) in &door.streams {
+                let rejected: Vec<String> =
+                    stream.rejected.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+                let rejected = if rejected.is_empty() {
+                    String::new()
+                } else {
+                    format!("; rejected: {}", rejected.join(", "))
+                };
+                writeln!(
+                    f,
+                    "{:<10}   {name}: {} messages, {} readings{rejected}",
+                    "", stream.messages, stream.readings
+                )?;
+                if let Some(last) = stream.specimens.last() {
+                    writeln!(f, "{:<10}   last rejected: {last}", "")?;
+                }
+            }
+            if door.unrouted > 0 {
+                writeln!(f, "{:<10}   of no stream: {} messages", "", door.unrouted)?;
+            }
+            if let Some(last) = door.unrouted_specimens.last() {
+                writeln!(f, "{:<10}   last of these: {last}", "")?;
+            }
+        }
+        if let Some(clients) = &self.listener {
+            writeln!(
+                f,
+                "{:<10} {} connected, {} not let in, {} failed logins",
+                "clients", clients.connected, clients.refused, clients.logins.failed
+            )?;
+        }
+        writeln!(
+            f,
+            "{:<10} {} readings, {} windows closed, {} late, {} repeats, {} alarms",
+            "pipeline",
+            self.pipeline.readings,
+            self.pipeline.windows,
+            self.pipeline.late,
+            self.pipeline.duplicates,
+            self.pipeline.alarms
+        )?;
+        f.write_str(&self.buffer())?;
+        writeln!(f, "{:<10} {}; {}", "link", self.link, self.uplink)?;
+        for complaint in &self.complaints {
+            writeln!(f, "{:<10} {complaint}", "LOOK")?;
+        }
+        Ok(())
+    }
+}
