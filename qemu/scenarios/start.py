@@ -94,7 +94,7 @@ def a_stick_names_it_and_lets_in_by_ssh(stage, machine):
         raise Broken("SSH is there before a key was provisioned")
     machine.insert(plant.stick(machine.folder / "usb", {"name": "press-hall-8\n", "authorized_keys": key.with_suffix(".pub").read_text()}))
     machine.shows("frond-provision: taken over from /dev/sd")
-    eventually("SSH answers", lambda: speaks_ssh(machine.ssh_port), 60)
+    eventually("SSH answers", lambda: speaks_ssh(machine.ssh_port))
     ssh = ["ssh", "-p", str(machine.ssh_port), "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "ConnectTimeout=60"]
     done = subprocess.run([*ssh, "-o", "BatchMode=yes", "-i", str(key), "root@127.0.0.1", "hostname"], capture_output=True, text=True, timeout=120)
     if done.stdout.strip() != "press-hall-8":
@@ -103,6 +103,7 @@ def a_stick_names_it_and_lets_in_by_ssh(stage, machine):
     refused = subprocess.run(other, capture_output=True, text=True, timeout=120)
     if refused.returncode == 0 or "password" in refused.stderr.split("Permission denied")[-1]:
         raise Broken(f"SSH offers more than keys: {refused.stderr[-300:]}")
+    eventually("frond runs under its new name", lambda: machine.run("frond status >/dev/null 2>&1")[0] in (0, 4), 240)
 
 
 def speaks_ssh(port):

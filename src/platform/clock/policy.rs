@@ -44,8 +44,8 @@ pub(super) struct Evidence {
     pub(super) synchronized_file: bool,
     /// The kernel says that its clock is disciplined.
     pub(super) kernel_synchronised: bool,
-    /// There is a clock that runs while the machine is off.
-    pub(super) hardware_clock: bool,
+    /// What the clock says that runs while the machine is off, if there is one.
+    pub(super) hardware_clock: Option<Nanos>,
 }
 
 /// Where the offset comes from.
@@ -162,8 +162,10 @@ impl Rules {
             Trust::Always => true,
             Trust::Synchronized => synchronized_file,
             Trust::Auto => {
-                // A hardware clock whose battery is flat counts too, from some year long past.
-                let kept_time = hardware_clock && observation.realtime > self.floor;
+                // A hardware clock whose battery is flat counts too, from some year long past. It is asked itself: by then
+                // the system clock may have been put to the last time that was kept, which says nothing of the time now.
+                let kept_time =
+                    hardware_clock.is_some_and(|time| time.min(observation.realtime) > self.floor);
                 synchronized_file || kernel_synchronised || kept_time
             }
         }

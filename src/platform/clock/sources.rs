@@ -9,7 +9,7 @@ use super::policy::Evidence;
 use crate::sample::{Nanos, SECOND};
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-const HARDWARE_CLOCK: &str = "/sys/class/rtc/rtc0";
+const HARDWARE_CLOCK: &str = "/sys/class/rtc/rtc0/since_epoch";
 
 /// Both clocks are read this many times at most, until they were read close together: being interrupted in between is
 /// rare, three times in a row rarer.
@@ -61,7 +61,7 @@ pub(super) fn evidence(synchronized_file: &Path) -> Evidence {
     Evidence {
         synchronized_file: synchronized_file.exists(),
         kernel_synchronised: kernel_synchronised(),
-        hardware_clock: Path::new(HARDWARE_CLOCK).exists(),
+        hardware_clock: hardware_clock(),
     }
 }
 
@@ -75,6 +75,12 @@ fn build_time() -> Option<Nanos> {
     let modified = std::fs::metadata("/proc/self/exe").ok()?.modified().ok()?;
     let since_epoch = modified.duration_since(std::time::UNIX_EPOCH).ok()?;
     Nanos::try_from(since_epoch.as_nanos()).ok()
+}
+
+/// What the clock says that runs while the machine is off, when there is one that has a time.
+fn hardware_clock() -> Option<Nanos> {
+    let seconds: Nanos = std::fs::read_to_string(HARDWARE_CLOCK).ok()?.trim().parse().ok()?;
+    seconds.checked_mul(SECOND)
 }
 
 fn read(clock: ClockId) -> Nanos {

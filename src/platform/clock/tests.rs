@@ -25,10 +25,11 @@ fn look(boottime: Nanos, realtime: Nanos, evidence: Evidence) -> Observation {
 }
 
 const NOTHING: Evidence =
-    Evidence { synchronized_file: false, kernel_synchronised: false, hardware_clock: false };
+    Evidence { synchronized_file: false, kernel_synchronised: false, hardware_clock: None };
 const FILE: Evidence = Evidence { synchronized_file: true, ..NOTHING };
 const KERNEL: Evidence = Evidence { kernel_synchronised: true, ..NOTHING };
-const HARDWARE: Evidence = Evidence { hardware_clock: true, ..NOTHING };
+const HARDWARE: Evidence = Evidence { hardware_clock: Some(FLOOR + SECOND), ..NOTHING };
+const FLAT: Evidence = Evidence { hardware_clock: Some(SECOND), ..NOTHING };
 
 #[test]
 fn each_rule_trusts_what_it_names_and_nothing_else() {
@@ -47,6 +48,7 @@ fn each_rule_trusts_what_it_names_and_nothing_else() {
         (Trust::Auto, HARDWARE, later, true),
         (Trust::Auto, HARDWARE, FLOOR, false),
         (Trust::Auto, HARDWARE, long_ago, false),
+        (Trust::Auto, FLAT, later, false),
     ];
     for (trust, evidence, realtime, expected) in cases {
         let start = State::Estimating { offset: 0 };
