@@ -45,6 +45,26 @@ impl<'a> Input<'a> {
     }
 }
 
+/// For the tests of a state's decoder: any bytes give a state or a reason. Tries every truncation, every flipped bit, and a
+/// byte too many.
+///
+/// # Panics
+///
+/// When a truncated or longer state is taken for one; and the decoder itself may.
+pub fn try_damaged<T>(bytes: &[u8], decode: impl Fn(&[u8]) -> Result<T, String>) {
+    for length in 0..bytes.len() {
+        assert!(decode(&bytes[..length]).is_err(), "{length} bytes were taken for a state");
+    }
+    let mut flipped = bytes.to_vec();
+    for bit in 0..bytes.len() * 8 {
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        let _ = decode(&flipped);
+        flipped[bit / 8] ^= 1 << (bit % 8);
+    }
+    flipped.push(0);
+    assert!(decode(&flipped).is_err(), "a byte too many was taken for a state");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
