@@ -270,7 +270,8 @@ async fn open_consumer(stream: &Stream, args: &HubArgs) -> Result<Consumer<pull:
     }
 }
 
-/// Opens stream and consumer anew, as often as it takes: a hub that has lost its store has neither. `None` when stopped.
+/// Opens stream and consumer anew, as often as it takes: a hub that has lost its store has neither. `None` when stopped, or
+/// when the run is to end by itself and the hub stays away for as long as an idle one is waited for.
 async fn open_again(
     jetstream: &Context,
     args: &HubArgs,
@@ -280,8 +281,13 @@ async fn open_again(
         stream = args.stream,
         "the stream or its consumer is gone, or JetStream is away; opening them again"
     );
+    let began = Instant::now();
     loop {
         stop.run_until_cancelled(tokio::time::sleep(AGAIN)).await?;
+        if args.until_idle.is_some_and(|idle| began.elapsed() > idle.max(2 * ACK_WAIT)) {
+            warn!(stream = args.stream, "it stays away; what was received until now is the result");
+            return None;
+        }
         if let Ok(stream) = open_stream(jetstream, args).await
             && let Ok(consumer) = open_consumer(&stream, args).await
         {
