@@ -5,6 +5,7 @@
 //!    ▲                  │                                             ▲                 │
 //!    └──durable tickets─┘                                             └──────Settle─────┘
 //!  doors: a broker's client for each durability class; the listener, one thread for all clients
+//!  workloads: MQTT, NATS ──Letter──▶ inbox ──▶ component ──Request──▶ keeper (state.db); a task for each
 //!  listener ──Credentials──▶ entrance ──passwords──▶ verifier         renewal ──certificates──▶ listener
 //! ```
 //! Start: lock, database, clock, then everything at once; nothing waits for the network. Stop: doors, pipeline (which
@@ -22,6 +23,7 @@ use tracing::{info, warn};
 use crate::config::{self, Config, LatticeMode};
 use crate::console::{self, Console, ConsoleError, Sources};
 use crate::ingest::listener::entrance::{Entrance, EntranceHandle};
+use crate::ingest::listener::inside::Inside;
 use crate::ingest::listener::tls::Renewal;
 use crate::ingest::listener::{self, Beginnings, Listener, ListenerError};
 use crate::ingest::{self, BrokerDoor};
@@ -40,6 +42,7 @@ use crate::store::{
 use crate::supervise::{Ended, Stage, Tasks, ThreadError};
 use crate::uplink::recall::Recall;
 use crate::uplink::{self, Uplink};
+use crate::workload::{self, Keeper, KeeperError, Opener, Workload};
 
 /// Messages between the doors and the journal: 256 of some 100 B are 25 KiB, and a hundredth of a second at 25,000 a second.
 const INBOUND_MAX: usize = 256;
@@ -73,6 +76,10 @@ pub enum AppError {
     Door(#[from] ingest::SetupError),
     #[error("clients cannot be let in")]
     Listener(#[from] ListenerError),
+    #[error("the port for components cannot be opened")]
+    Inside(#[source] std::io::Error),
+    #[error("what components keep cannot be opened")]
+    Keeper(#[from] KeeperError),
     #[error("the local socket cannot be served")]
     Console(#[from] ConsoleError),
     #[error("the gateway is not complete")]
@@ -144,7 +151,8 @@ fn start_all(tasks: &mut Tasks, config: &Config, store: Store, mut start: Start)
     tasks.thread("store", Stage::Store, move |stop| store.run(channels, store_clock, &beat, &stop))?;
 
     let mut doors = start_doors(tasks, config, &streams, &handle, &inbound, &mut start, &clock)?;
-    let listener = start_listener(tasks, config, &streams, &handle, inbound, &mut start, &clock)?;
+    let (door, inside) = way_to_mqtt(config)?;
+    let listener = start_listener(tasks, config, &streams, &handle, inbound, (&mut start, inside), &clock)?;
     let listener = listener.map(|(view, account, entrance)| {
         doors.push(view);
         (account, entrance)
@@ -161,6 +169,7 @@ fn start_all(tasks: &mut Tasks, config: &Config, store: Store, mut start: Start)
     let recall = Recall::new(config, handle.clone(), link_handle.clone(), uplink_handle.busy.clone());
     tasks.essential("uplink", Stage::Uplink, |stop| uplink.run(stop));
     tasks.essential("recall", Stage::Uplink, |stop| recall.run(stop));
+    let workloads = start_workloads(tasks, config, &door, &link_handle.client)?;
 
     let sources = Sources {
         name: config.gateway.name.clone(),
@@ -170,6 +179,7 @@ fn start_all(tasks: &mut Tasks, config: &Config, store: Store, mut start: Start)
         listener,
         store: start.stats,
         pipeline,
+        workloads,
         link: link_handle.state.clone(),
         uplink: uplink_handle.status,
         has_door: config.broker.is_some() || !config.site.listeners.is_empty(),
@@ -220,7 +230,7 @@ fn start_listener(
     streams: &[(StreamId, config::Stream)],
     handle: &Handle,
     inbound: mpsc::Sender<Inbound>,
-    start: &mut Start,
+    (start, inside): (&mut Start, Option<Inside>),
     clock: &WallClock,
 ) -> Result<Option<(ingest::DoorView, Arc<listener::Account>, EntranceHandle)>, AppError> {
     if config.site.listeners.is_empty() {
@@ -237,6 +247,7 @@ fn start_listener(
         retained: std::mem::take(&mut start.retained),
         tls,
         entrance: entrance_handle.clone(),
+        inside,
     };
     let (door, view, account) =
         Listener::new(&config.site, streams, handle.clone(), inbound, begin, clock.clone())?;
@@ -245,6 +256,50 @@ fn start_listener(
     tasks.essential("renewal", Stage::Source, |stop| renewal.run(stop));
     tasks.thread("verifier", Stage::Support, move |_stop| verifier.run())?;
     Ok(Some((view, account, entrance_handle)))
+}
+
+/// How components for wasmCloud get to MQTT: by a port of the listener's own or, without a listener, to the broker.
+fn way_to_mqtt(config: &Config) -> Result<(workload::Door, Option<Inside>), AppError> {
+    if config.workloads.is_empty() || config.site.listeners.is_empty() {
+        let door = config.broker.clone().map_or(workload::Door::None, workload::Door::Broker);
+        return Ok((door, None));
+    }
+    let inside = Inside::bind().map_err(AppError::Inside)?;
+    let address = inside.address().map_err(AppError::Inside)?;
+    Ok((workload::Door::Inside { address, secret: inside.secret.reveal().to_owned() }, Some(inside)))
+}
+
+/// A task for each component for wasmCloud, and the two threads that serve all of them.
+fn start_workloads(
+    tasks: &mut Tasks,
+    config: &Config,
+    door: &workload::Door,
+    lattice: &tokio::sync::watch::Receiver<Option<async_nats::Client>>,
+) -> Result<Vec<workload::View>, AppError> {
+    if config.workloads.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (keeper, keeper_handle) = Keeper::open(&config.gateway.data_dir, config.journal.commit_interval)?;
+    tasks.thread("keeper", Stage::Store, move |stop| keeper.run(stop))?;
+    let compiler = std::env::current_exe().unwrap_or_else(|_| "/usr/bin/frond".into());
+    let (opener, opener_handle) = Opener::new(compiler, config.gateway.cache_dir.clone());
+    tasks.thread("workloads", Stage::Support, move |_stop| opener.run())?;
+    let mut views = Vec::new();
+    for workload in &config.workloads {
+        // There are at most sixteen, and they are as long-lived as the process.
+        let name: &'static str = Box::leak(format!("component {}", workload.component.name).into_boxed_str());
+        let (workload, view) = Workload::new(workload::Setup {
+            workload: workload.clone(),
+            gateway: config.gateway.name.clone(),
+            door: door.clone(),
+            lattice: lattice.clone(),
+            keeper: keeper_handle.clone(),
+            opener: opener_handle.clone(),
+        });
+        views.push(view);
+        tasks.essential(name, Stage::Source, |stop| workload.run(stop));
+    }
+    Ok(views)
 }
 
 fn start_pipeline(

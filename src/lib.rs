@@ -17,3 +17,4 @@ pub mod slot;
 pub mod store;
 pub mod supervise;
 pub mod uplink;
+pub mod workload;

@@ -7,14 +7,16 @@
 use crate::config::Config;
 use crate::platform::log;
 use crate::runtime::{Host, Processor};
+use crate::workload;
 
 /// Names of the components that cannot be opened, and why.
 pub(super) fn open_components(config: &Config) -> Vec<(String, String)> {
-    if config.components.is_empty() {
+    if config.components.is_empty() && config.workloads.is_empty() {
         return Vec::new();
     }
     let every = |why: &dyn std::error::Error| {
-        let names = config.components.iter().map(|component| component.name.clone());
+        let components = config.components.iter().chain(config.workloads.iter().map(|all| &all.component));
+        let names = components.map(|component| component.name.clone());
         names.map(|name| (name, log::chain(why).to_string())).collect()
     };
     let compiler = match std::env::current_exe() {
@@ -31,6 +33,13 @@ pub(super) fn open_components(config: &Config) -> Vec<(String, String)> {
         eprintln!("opening component {}", component.name);
         if let Err(error) = Processor::open(&host, component, &compiler, &cache) {
             failures.push((component.name.clone(), log::chain(&error).to_string()));
+        }
+    }
+    for workload in &config.workloads {
+        let name = &workload.component.name;
+        eprintln!("opening component {name}");
+        if let Err(error) = workload::try_open(workload, compiler.clone(), cache.clone()) {
+            failures.push((name.clone(), log::chain(&error).to_string()));
         }
     }
     // What cannot be removed is in the temporary folder anyway.

@@ -187,6 +187,29 @@ pub enum Fault {
         /// What was probably meant.
         nearest: Option<String>,
     },
+    /// A component for wasmCloud that no message ever reaches.
+    #[error(
+        "nothing would ever call it; add [[component.link]] with interface = \"wasmcloud:messaging/handler\""
+    )]
+    NeverCalled,
+    /// A key of another kind of component.
+    #[error("means nothing without kind = \"wasmcloud\"")]
+    NotWithKind,
+    /// The wrong end of a link.
+    #[error("means nothing with this interface; {instead} does")]
+    OtherEnd {
+        /// The other end.
+        instead: &'static str,
+    },
+    /// Not a NATS subject.
+    #[error("'{subject}' is not a subject: tokens without spaces, with a '.' between them")]
+    Subject {
+        /// What was said.
+        subject: String,
+    },
+    /// MQTT links without MQTT.
+    #[error("a link has provider = \"mqtt\", and there is neither a [[listener]] nor mqtt.broker.url")]
+    NoDoor,
     /// Senders cannot be held back where nothing is acknowledged late.
     #[error("full = \"reject\" withholds acknowledgements, and with {because} there are none to withhold")]
     NothingToWithhold {

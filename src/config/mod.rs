@@ -18,6 +18,7 @@ mod text;
 mod tree;
 mod units;
 pub mod wear;
+mod workload;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -33,6 +34,7 @@ pub use site::{
     TopicRules, User,
 };
 pub(crate) use units::show_duration;
+pub use workload::{Inbox, Link, LinkEnd, Overflow, Source, Target, Workload};
 
 /// The local socket's name in [`Gateway::run_dir`].
 pub const SOCKET_NAME: &str = "frond.sock";
@@ -63,6 +65,8 @@ pub struct Config {
     pub slot: Slot,
     /// Components, by name.
     pub components: Vec<Component>,
+    /// Components written for wasmCloud.
+    pub workloads: Vec<Workload>,
     /// Streams, in the order of the file: the first whose topics match takes a message.
     pub streams: Vec<Stream>,
 }

@@ -238,6 +238,81 @@ pub(super) struct Component {
     pub deadline: Option<Span>,
     #[serde(default)]
     pub config: BTreeMap<String, String>,
+    pub kind: Option<Kind>,
+    pub inbox_messages_max: Option<i64>,
+    pub inbox_bytes_max: Option<Bytes>,
+    pub overflow: Option<Overflow>,
+    pub messages_per_second_max: Option<i64>,
+    #[serde(default)]
+    pub link: Vec<Link>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Kind {
+    Telemetry,
+    Wasmcloud,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Overflow {
+    DropOldest,
+    DropNewest,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a [[component.link]] table")]
+pub(super) struct Link {
+    pub interface: Option<Interface>,
+    pub name: Option<String>,
+    pub provider: Option<Provider>,
+    pub source_config: Option<SourceConfig>,
+    pub target_config: Option<TargetConfig>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub(super) enum Interface {
+    #[serde(rename = "wasmcloud:messaging/handler")]
+    Handler,
+    #[serde(rename = "wasmcloud:messaging/consumer")]
+    Consumer,
+    #[serde(rename = "wasi:keyvalue")]
+    KeyValue,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Provider {
+    Mqtt,
+    Nats,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct SourceConfig {
+    #[serde(default)]
+    pub topics: Vec<String>,
+    #[serde(default)]
+    pub subjects: Vec<String>,
+    pub qos: Option<i64>,
+    #[serde(default)]
+    pub map: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct TargetConfig {
+    #[serde(default)]
+    pub topics: Vec<String>,
+    #[serde(default)]
+    pub subjects: Vec<String>,
+    pub qos: Option<i64>,
+    pub retain: Option<bool>,
+    #[serde(default)]
+    pub map: BTreeMap<String, String>,
+    pub bytes_max: Option<Bytes>,
+    pub keys_max: Option<i64>,
 }
 
 #[derive(Debug, Deserialize)]

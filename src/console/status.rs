@@ -19,6 +19,7 @@ use crate::runtime::PipelineStats;
 use crate::sample::{Nanos, SECOND};
 use crate::store::StoreStats;
 use crate::uplink::{self, Mode, SLOW_ADVICE};
+use crate::workload::{self, WorkloadStatus};
 
 /// The rate of wear is an average over ten minutes; it says little before they are over.
 pub(super) const WEAR_SETTLED: Nanos = 600 * SECOND;
@@ -40,6 +41,8 @@ pub struct Sources {
     pub store: watch::Receiver<StoreStats>,
     /// The pipeline.
     pub pipeline: watch::Receiver<PipelineStats>,
+    /// Components for wasmCloud.
+    pub workloads: Vec<workload::View>,
     /// The link.
     pub link: watch::Receiver<LinkState>,
     /// The uplink.
@@ -76,6 +79,9 @@ pub struct Status {
     pub store: StoreStats,
     /// The pipeline.
     pub pipeline: PipelineStats,
+    /// Components for wasmCloud, by name.
+    #[serde(default)]
+    pub workloads: BTreeMap<String, WorkloadStatus>,
     /// The link.
     pub link: LinkStatus,
     /// The uplink.
@@ -185,7 +191,10 @@ impl Sources {
         let link = link(&self.link.borrow());
         let pipeline = self.pipeline.borrow().clone();
         let uplink = UplinkStatus::of(&self.uplink.borrow());
-        let complaints = self.complaints(&doors, &store, &link, &pipeline, &uplink);
+        let workloads: BTreeMap<String, WorkloadStatus> =
+            self.workloads.iter().map(|view| (view.name().to_owned(), view.status())).collect();
+        let mut complaints = self.complaints(&doors, &store, &link, &pipeline, &uplink);
+        complaints.extend(workloads.iter().filter_map(|(name, status)| status.complaint(name)));
         Status {
             gateway: self.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -197,6 +206,7 @@ impl Sources {
             listener: self.listener.as_ref().map(|(account, entrance)| account.stats(entrance.logins())),
             store,
             pipeline,
+            workloads,
             link,
             uplink,
         }

@@ -153,6 +153,9 @@ impl fmt::Display for Status {
             self.pipeline.duplicates,
             self.pipeline.alarms
         )?;
+        for (name, workload) in &self.workloads {
+            writeln!(f, "{:<10} {name}: {workload}", "component")?;
+        }
         f.write_str(&self.buffer())?;
         writeln!(f, "{:<10} {}; {}", "link", self.link, self.uplink)?;
         for complaint in &self.complaints {

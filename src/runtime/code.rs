@@ -37,7 +37,7 @@ pub enum OpenError {
 }
 
 /// From the cache, or compiled into it.
-pub(super) fn load(
+pub(crate) fn load(
     host: &Host,
     component: &config::Component,
     compiler: &Path,

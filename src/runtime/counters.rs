@@ -49,11 +49,11 @@ pub struct Counters {
 
 /// Adds `n`. Each counter has one writer, the thread its processor is on, so that a load and a store will do: with five
 /// counters a call the locked instruction would show.
-pub(super) fn add(counter: &AtomicU64, n: usize) {
+pub(crate) fn add(counter: &AtomicU64, n: usize) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(n as u64), Ordering::Relaxed);
 }
 
 /// Adds one.
-pub(super) fn bump(counter: &AtomicU64) {
+pub(crate) fn bump(counter: &AtomicU64) {
     add(counter, 1);
 }

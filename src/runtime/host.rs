@@ -40,7 +40,7 @@ const TICKER_STACK_BYTES: usize = 64 << 10;
 
 /// What all components share. Dropping it stops its thread.
 pub struct Host {
-    pub(super) engine: Engine,
+    pub(crate) engine: Engine,
     pub(super) linker: Linker<Room>,
     _ticker: Ticker,
 }

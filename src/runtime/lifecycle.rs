@@ -20,7 +20,7 @@ const SOUND_AFTER: Nanos = 60 * SECOND;
 
 /// How an instance stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stand {
+pub(crate) enum Stand {
     /// It works.
     Ready {
         /// Since when.
@@ -41,7 +41,7 @@ pub(super) enum Stand {
 
 impl Stand {
     /// The instance, or the attempt to make one, failed.
-    pub(super) fn failed(self, now: Nanos) -> Stand {
+    pub(crate) fn failed(self, now: Nanos) -> Stand {
         let failures = match self {
             Stand::Ready { since, .. } if now.saturating_sub(since) >= SOUND_AFTER => 0,
             Stand::Ready { failures, .. } | Stand::Discarded { failures, .. } => failures,
@@ -50,13 +50,13 @@ impl Stand {
     }
 
     /// A new instance works.
-    pub(super) fn worked(self, now: Nanos) -> Stand {
+    pub(crate) fn worked(self, now: Nanos) -> Stand {
         let (Stand::Ready { failures, .. } | Stand::Discarded { failures, .. }) = self;
         Stand::Ready { since: now, failures }
     }
 
     /// Whether a new instance is to be made.
-    pub(super) fn due(self, now: Nanos) -> bool {
+    pub(crate) fn due(self, now: Nanos) -> bool {
         matches!(self, Stand::Discarded { until, .. } if now >= until)
     }
 }

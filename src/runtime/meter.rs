@@ -13,7 +13,7 @@ const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
 const PARTS_MAX: usize = 100;
 
 /// The memory granted and taken.
-pub(super) struct Meter {
+pub(crate) struct Meter {
     left: usize,
     /// What was granted last, in case the system does not give it.
     granted: usize,
@@ -24,17 +24,17 @@ pub(super) struct Meter {
 // === impl Meter ===
 
 impl Meter {
-    pub(super) fn new(bytes: usize, counters: Arc<Counters>) -> Meter {
+    pub(crate) fn new(bytes: usize, counters: Arc<Counters>) -> Meter {
         Meter { left: bytes, granted: 0, refused: false, counters }
     }
 
     /// Forgets what was refused before.
-    pub(super) fn begin_call(&mut self) {
+    pub(crate) fn begin_call(&mut self) {
         self.refused = false;
     }
 
     /// Whether memory was refused in this call.
-    pub(super) fn has_refused(&self) -> bool {
+    pub(crate) fn has_refused(&self) -> bool {
         self.refused
     }
 

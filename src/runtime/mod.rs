@@ -27,21 +27,21 @@
 
 mod absent;
 mod artifact;
-mod code;
+pub(crate) mod code;
 pub mod compile;
-mod counters;
+pub(crate) mod counters;
 mod exchange;
-mod host;
+pub(crate) mod host;
 mod instance;
-mod lifecycle;
-mod meter;
+pub(crate) mod lifecycle;
+pub(crate) mod meter;
 mod outputs;
 pub mod pipeline;
 mod processor;
 mod state;
 mod stats;
-mod voice;
-mod wasi;
+pub(crate) mod voice;
+pub(crate) mod wasi;
 
 pub use artifact::ArtifactError;
 pub use code::OpenError;
@@ -54,7 +54,7 @@ pub use processor::{Outcome, Processed, Processor, Reason, Restored};
 pub use stats::{ComponentStats, PipelineStats};
 
 /// A cause from wasmtime, whose error type is none of the standard library's.
-type Cause = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// The contract of `wit/`, from the gateway's side. Registering a series waits for the pipeline thread, so it is async;
 /// everything else answers at once.

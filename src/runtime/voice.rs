@@ -27,7 +27,7 @@ const WRITE_BYTES_MAX: usize = 64 * 1024;
 /// How important a line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub(super) enum Level {
+pub(crate) enum Level {
     Error,
     Warn,
     Info,
@@ -36,7 +36,7 @@ pub(super) enum Level {
 
 /// What a component says its lines with.
 #[derive(Debug, Clone)]
-pub(super) struct Voice {
+pub(crate) struct Voice {
     component: Arc<str>,
     budget: Arc<Budget>,
     counters: Arc<Counters>,
@@ -51,7 +51,7 @@ struct Budget {
 
 /// Standard output or error.
 #[derive(Debug, Clone)]
-pub(super) struct Output {
+pub(crate) struct Output {
     voice: Voice,
     level: Level,
 }
@@ -65,13 +65,13 @@ struct Stream {
 // === impl Voice ===
 
 impl Voice {
-    pub(super) fn new(component: &str, counters: Arc<Counters>) -> Voice {
+    pub(crate) fn new(component: &str, counters: Arc<Counters>) -> Voice {
         let budget = Budget { lines: AtomicU32::new(LINES_AT_ONCE), refilled: AtomicI64::new(i64::MIN) };
         Voice { component: component.into(), budget: Arc::new(budget), counters }
     }
 
     /// Refills the budget with what the time since the last call earned.
-    pub(super) fn refill(&self, now: Nanos) {
+    pub(crate) fn refill(&self, now: Nanos) {
         let since = self.budget.refilled.load(Ordering::Relaxed);
         let earned = now.saturating_sub(since) / (SECOND / LINES_PER_SECOND);
         if earned > 0 {
@@ -83,7 +83,7 @@ impl Voice {
     }
 
     /// Writes one line, or drops and counts it.
-    pub(super) fn say(&self, level: Level, line: &str) {
+    pub(crate) fn say(&self, level: Level, line: &str) {
         let take = |lines: u32| lines.checked_sub(1);
         if self.budget.lines.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {
             bump(&self.counters.log_lines_dropped);
@@ -103,7 +103,7 @@ impl Voice {
     }
 
     /// Standard output or error at this level.
-    pub(super) fn output(&self, level: Level) -> Output {
+    pub(crate) fn output(&self, level: Level) -> Output {
         Output { voice: self.clone(), level }
     }
 }

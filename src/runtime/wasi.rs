@@ -51,7 +51,7 @@ const HANDLES_MAX: usize = 1024;
 const HASH_SEED: u128 = 0x66726f6e_64207365_65642076_31000000;
 
 /// An empty world, whose output goes to `voice`.
-pub(super) fn context(voice: &Voice) -> WasiCtx {
+pub(crate) fn context(voice: &Voice) -> WasiCtx {
     let mut builder = WasiCtx::builder();
     builder
         .stdout(voice.output(Level::Info))
@@ -62,7 +62,7 @@ pub(super) fn context(voice: &Voice) -> WasiCtx {
 }
 
 /// A table of handles that cannot grow without end.
-pub(super) fn table() -> ResourceTable {
+pub(crate) fn table() -> ResourceTable {
     let mut table = ResourceTable::new();
     table.set_max_capacity(HANDLES_MAX);
     table

@@ -65,6 +65,7 @@ pub fn config(mode: LatticeMode) -> Config {
         },
         slot: Slot { confirm_after: Duration::from_secs(300) },
         components: Vec::new(),
+        workloads: Vec::new(),
         streams: Vec::new(),
     }
 }

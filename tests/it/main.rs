@@ -25,3 +25,4 @@ mod store;
 mod store_power;
 mod uplink;
 mod whole;
+mod workload;

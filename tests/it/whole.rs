@@ -10,5 +10,5 @@ mod links;
 mod modes;
 mod once;
 mod sensor;
-mod site;
+pub mod site;
 mod wire;

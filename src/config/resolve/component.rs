@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{FileKind, FilePlace, Judge};
-use crate::config::Component;
 use crate::config::fault::Fault;
-use crate::config::raw::{self, Span};
+use crate::config::raw::{self, Kind, Span};
 use crate::config::tree::KeyPath;
+use crate::config::{Component, Workload};
 
 /// Most components: at the least memory of 1 MiB each they would fill the smallest board.
 const COMPONENTS_MAX: usize = 64;
@@ -19,16 +19,28 @@ const MEMORY_BYTES: u64 = 16 << 20;
 const DEADLINE: Duration = Duration::from_millis(500);
 
 impl Judge<'_> {
-    pub(super) fn components(&mut self, raw: &[raw::Component]) -> Vec<Component> {
+    pub(super) fn components(&mut self, raw: &[raw::Component]) -> (Vec<Component>, Vec<Workload>) {
         let table = KeyPath::of("component");
         self.count(&table, raw.len(), COMPONENTS_MAX);
-        raw.iter().enumerate().map(|(n, raw)| self.component(&table.item(n), raw)).collect()
+        let (mut components, mut workloads) = (Vec::new(), Vec::new());
+        for (n, raw) in raw.iter().enumerate() {
+            let table = table.item(n);
+            let component = self.component(&table, raw);
+            if raw.kind == Some(Kind::Wasmcloud) {
+                workloads.push(self.workload(&table, raw, component));
+            } else {
+                self.no_workload(&table, raw);
+                components.push(component);
+            }
+        }
+        (components, workloads)
     }
 
     fn component(&mut self, table: &KeyPath, raw: &raw::Component) -> Component {
         let key = |key: &str| table.key(key);
         let memory = raw.memory_bytes_max.map_or(MEMORY_BYTES, |bytes| bytes.0);
-        let deadline = raw.deadline.unwrap_or(Span(DEADLINE));
+        let usual = if raw.kind == Some(Kind::Wasmcloud) { super::workload::DEADLINE } else { DEADLINE };
+        let deadline = raw.deadline.unwrap_or(Span(usual));
         let path = match &raw.path {
             Some(path) => {
                 let path = self.path(&key("path"), path);

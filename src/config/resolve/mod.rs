@@ -8,6 +8,7 @@ mod link;
 mod site;
 mod stream;
 mod tables;
+mod workload;
 
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -146,7 +147,7 @@ fn finding<K>(tree: &Tree, place: Option<Place>, key: String, what: K) -> Findin
 impl Judge<'_> {
     fn config(&mut self, document: &Document) -> Config {
         let gateway = self.gateway(&document.gateway);
-        let components = self.components(&document.component);
+        let (components, workloads) = self.components(&document.component);
         let streams = self.streams(&document.stream, &components);
         let broker = self.broker(&document.mqtt.broker, &gateway.name, &streams);
         let site = self.site(document, &streams);
@@ -161,9 +162,11 @@ impl Judge<'_> {
             uplink: self.uplink(&document.uplink),
             slot: self.slot(&document.slot),
             components,
+            workloads,
             streams,
         };
         self.whole(&config);
+        self.workloads_whole(&config);
         config
     }
 

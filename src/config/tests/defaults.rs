@@ -174,7 +174,7 @@ fn every_key_stands_in_the_default() {
     // in the default with its examples.
     let tree = tree(&uncommented());
     let mut keys = 0;
-    let tables: [(&str, &str); 19] = [
+    let tables: [(&str, &str); 22] = [
         ("", ""),
         ("gateway", "gateway"),
         ("clock", "clock"),
@@ -191,6 +191,9 @@ fn every_key_stands_in_the_default() {
         ("outbox", "outbox"),
         ("uplink", "uplink"),
         ("component", "[[component]]\n"),
+        ("component.link", "[[component]]\n[[component.link]]\n"),
+        ("component.link.source_config", "[[component]]\n[[component.link]]\nsource_config."),
+        ("component.link.target_config", "[[component]]\n[[component.link]]\ntarget_config."),
         ("stream", "[[stream]]\n"),
         ("stream.packed", "[[stream]]\npacked."),
         ("stream.reduce", "[[stream]]\nreduce."),

@@ -6,6 +6,7 @@ mod rules;
 mod site_rules;
 mod stream_rules;
 mod total;
+mod workload_rules;
 
 use super::load::inspect_text;
 use super::resolve::Surroundings;

@@ -22,7 +22,7 @@ use super::reason::Reason;
 use super::site::{Port, Site};
 use super::talk::{ALIASES_MAX, Talk};
 use super::tls;
-use super::users::{Credentials, Refusal};
+use super::users::{Credentials, Pass, Refusal};
 use super::ws::{self, Frames, Opening};
 use crate::config::Framing;
 use crate::ingest::account::add;
@@ -77,6 +77,13 @@ pub async fn admit(
         Ok(client) => client,
         Err(reason) => return refuse(&conn, reason),
     };
+    let name = connect.user.as_deref();
+    if let Some(secret) = &port.secret {
+        return match secret.admits(name, connect.password.as_deref()) {
+            Some(pass) => seat(site, port, conn, &connect, (client, pass)),
+            None => refuse(&conn, Reason::NotAuthorized),
+        };
+    }
     let credentials = Credentials {
         address: peer.ip(),
         anonymous: port.config.anonymous,
@@ -89,14 +96,25 @@ pub async fn admit(
         Ok(pass) => pass,
         Err(refused) => return refuse(&conn, reason_of(refused)),
     };
-    let terms = Terms::of(&connect, port, site);
+    seat(site, port, conn, &connect, (client, pass))
+}
+
+/// Gives a client that is let in its place at the desk, and tells it.
+fn seat(
+    site: &Rc<Site>,
+    port: &Port,
+    mut conn: Conn,
+    connect: &Connect,
+    (client, pass): (Arc<str>, Pass),
+) -> Option<(Rc<Conn>, Talk)> {
+    let terms = Terms::of(connect, port, site);
     conn.packet_max = connect.properties.max_packet_size.map_or(usize::MAX, |max| max as usize);
     conn.receive_max = port.config.receive_max.into();
     conn.patience = terms.patience;
     conn.heard.set(Instant::now());
     let conn = Rc::new(conn);
     let entrant = Entrant {
-        connect: &connect,
+        connect,
         client: Arc::clone(&client),
         pass,
         conn: Rc::clone(&conn),
@@ -107,10 +125,15 @@ pub async fn admit(
     let opened = site.desk.borrow_mut().open(entrant, now);
     let opened = match opened {
         Ok(opened) => opened,
-        Err(reason) => return refuse(&conn, reason),
+        Err(reason) => {
+            debug!(%reason, client = &*client, "client has no place");
+            add(&site.counters.refused, 1);
+            conn.send(&refusal(connect.version, reason));
+            return None;
+        }
     };
     add(&site.counters.connects, 1);
-    conn.send(&connack(&connect, &client, &opened, port, &terms));
+    conn.send(&connack(connect, &client, &opened, port, &terms));
     site.desk.borrow_mut().resume(opened.key, now);
     site.pass_on();
     Some((conn, Talk::new(opened, port.config.packet_bytes_max as usize)))

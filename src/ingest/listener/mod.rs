@@ -33,6 +33,7 @@ mod connection;
 mod delivery;
 mod desk;
 pub mod entrance;
+pub mod inside;
 pub mod limiter;
 pub mod password;
 pub mod queue;
@@ -61,6 +62,7 @@ use tracing::{info, warn};
 use self::conn::End;
 use self::desk::{Desk, Halt, LOOK_EVERY, Tools};
 use self::entrance::EntranceHandle;
+use self::inside::Inside;
 use self::reason::Reason;
 pub use self::site::{Account, ListenerStats};
 use self::site::{Port, Site};
@@ -124,11 +126,14 @@ pub struct Beginnings {
     pub tls: Vec<Option<Current>>,
     /// Who may enter.
     pub entrance: EntranceHandle,
+    /// The port for components of this gateway, if any wants it.
+    pub inside: Option<Inside>,
 }
 
 /// The listener door.
 pub struct Listener {
     ports: Vec<(config::Listener, Option<Current>, TcpListener)>,
+    inside: Option<(config::Listener, Inside)>,
     tools: Tools,
     sessions: Vec<(SessionRow, Vec<Identity>)>,
     entrance: EntranceHandle,
@@ -179,9 +184,11 @@ impl Listener {
             info!(listener = listener.name, %at, tls = tls.is_some(), "listening");
             ports.push((listener.clone(), tls, socket));
         }
+        let inside = begin.inside.map(|inside| (inside.port(config), inside));
         let account = Arc::new(Account::default());
         let listener = Listener {
             ports,
+            inside,
             tools: Tools {
                 intake,
                 streams: streams.iter().map(|(id, stream)| (*id, stream.durability)).collect(),
@@ -219,7 +226,11 @@ impl Listener {
         let site = Rc::new(Site::new(desk, self.entrance, self.store, self.clients, self.account));
         let mut work = JoinSet::new();
         for (config, tls, socket) in self.ports {
-            let port = Rc::new(Port { config, tls, open: Default::default() });
+            let port = Rc::new(Port { config, tls, secret: None, open: Default::default() });
+            work.spawn_local(accept(Rc::clone(&site), port, socket, stop.clone()));
+        }
+        if let Some((config, Inside { socket, secret })) = self.inside {
+            let port = Rc::new(Port { config, tls: None, secret: Some(secret), open: Default::default() });
             work.spawn_local(accept(Rc::clone(&site), port, socket, stop.clone()));
         }
         work.spawn_local(pass_on(Rc::clone(&site)));

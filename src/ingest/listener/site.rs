@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use super::connection::READ_BYTES;
 use super::desk::Desk;
 use super::entrance::{EntranceHandle, Logins};
+use super::inside::Secret;
 use super::reason::Reason;
 use super::tls::Current;
 use crate::config::{Clients, Listener};
@@ -97,10 +98,12 @@ impl Account {
     }
 }
 
-/// One `[[listener]]`.
+/// One `[[listener]]`, or the port for components.
 pub struct Port {
     pub config: Listener,
     pub tls: Option<Current>,
+    /// What this gateway's own components show; nobody else gets in where there is one.
+    pub secret: Option<Secret>,
     pub open: Cell<usize>,
 }
 

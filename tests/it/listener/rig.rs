@@ -118,6 +118,7 @@ impl Rig {
             retained: std::mem::take(&mut start.retained),
             tls,
             entrance: entrance_handle,
+            inside: None,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let door = {

@@ -1,0 +1,211 @@
+//! `[[component]]` with `kind = "wasmcloud"`, and its links.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::Judge;
+use crate::config::fault::Fault;
+use crate::config::raw::{self, Interface, Provider};
+use crate::config::tree::KeyPath;
+use crate::config::{Component, Config, Inbox, Link, LinkEnd, Overflow, Source, Target, Workload, names};
+
+/// Most of them: each is a task and a connection, and the memory of the smallest board is 512 MiB.
+const WORKLOADS_MAX: usize = 16;
+/// Most links of one, topics or subjects of a link, and entries of its map.
+const LINKS_MAX: usize = 16;
+const TOPICS_MAX: usize = 64;
+const MAP_MAX: usize = 64;
+
+const INBOX_MESSAGES: i64 = 256;
+const INBOX_BYTES: u64 = 1 << 20;
+const MESSAGES_PER_SECOND: i64 = 200;
+const KEYVALUE_BYTES: u64 = 1 << 20;
+const KEYVALUE_KEYS: i64 = 10_000;
+
+/// Longest time one call may take, waiting included, when nothing is said.
+pub(super) const DEADLINE: Duration = Duration::from_secs(5);
+
+impl Judge<'_> {
+    /// What stands in a `[[component]]` beside what every component has.
+    pub(super) fn workload(
+        &mut self,
+        table: &KeyPath,
+        raw: &raw::Component,
+        component: Component,
+    ) -> Workload {
+        let key = |key: &str| table.key(key);
+        let inbox = Inbox {
+            messages_max: self.whole_number(
+                &key("inbox_messages_max"),
+                raw.inbox_messages_max.unwrap_or(INBOX_MESSAGES),
+                1,
+                1 << 16,
+            ),
+            bytes_max: usize::try_from(self.bytes(
+                &key("inbox_bytes_max"),
+                raw.inbox_bytes_max.map_or(INBOX_BYTES, |bytes| bytes.0),
+                1 << 10,
+                64 << 20,
+            ))
+            .unwrap_or(usize::MAX),
+            overflow: match raw.overflow {
+                None | Some(raw::Overflow::DropOldest) => Overflow::DropOldest,
+                Some(raw::Overflow::DropNewest) => Overflow::DropNewest,
+            },
+        };
+        let rate = raw.messages_per_second_max.unwrap_or(MESSAGES_PER_SECOND);
+        let messages_per_second_max = self.whole_number(&key("messages_per_second_max"), rate, 1, 100_000);
+        let links = key("link");
+        self.count(&links, raw.link.len(), LINKS_MAX);
+        let links =
+            raw.link.iter().enumerate().filter_map(|(n, raw)| self.link(&links.item(n), raw)).collect();
+        let workload = Workload { component, inbox, messages_per_second_max, links };
+        let is_called = |link: &raw::Link| link.interface == Some(Interface::Handler);
+        if !raw.link.iter().any(is_called) && !self.taken_out.contains(&key("link")) {
+            self.refuse(table, Fault::NeverCalled);
+        }
+        workload
+    }
+
+    /// Keys that mean nothing to a telemetry processor.
+    pub(super) fn no_workload(&mut self, table: &KeyPath, raw: &raw::Component) {
+        let said = [
+            ("inbox_messages_max", raw.inbox_messages_max.is_some()),
+            ("inbox_bytes_max", raw.inbox_bytes_max.is_some()),
+            ("overflow", raw.overflow.is_some()),
+            ("messages_per_second_max", raw.messages_per_second_max.is_some()),
+            ("link", !raw.link.is_empty()),
+        ];
+        for (key, _) in said.into_iter().filter(|(_, said)| *said) {
+            self.refuse(&table.key(key), Fault::NotWithKind);
+        }
+    }
+
+    fn link(&mut self, table: &KeyPath, raw: &raw::Link) -> Option<Link> {
+        let name = match &raw.name {
+            Some(name) => self.name(&table.key("name"), name),
+            None => "default".to_owned(),
+        };
+        let Some(interface) = raw.interface else {
+            self.missing(table, "interface");
+            return None;
+        };
+        let unused = match interface {
+            Interface::Handler => ("target_config", raw.target_config.is_some()),
+            Interface::Consumer | Interface::KeyValue => ("source_config", raw.source_config.is_some()),
+        };
+        if unused.1 {
+            self.refuse(&table.key(unused.0), Fault::OtherEnd { instead: other(unused.0) });
+        }
+        if interface != Interface::KeyValue && raw.provider.is_none() {
+            self.missing(table, "provider");
+            return None;
+        }
+        let provider = raw.provider.unwrap_or(Provider::Mqtt);
+        let end = match interface {
+            Interface::Handler => {
+                self.source(&table.key("source_config"), raw.source_config.as_ref(), provider)
+            }
+            Interface::Consumer => {
+                self.target(&table.key("target_config"), raw.target_config.as_ref(), provider)
+            }
+            Interface::KeyValue => self.keyvalue(&table.key("target_config"), raw.target_config.as_ref()),
+        };
+        Some(Link { name, end })
+    }
+
+    fn source(&mut self, path: &KeyPath, raw: Option<&raw::SourceConfig>, provider: Provider) -> LinkEnd {
+        let none = raw::SourceConfig::default();
+        let raw = raw.unwrap_or(&none);
+        LinkEnd::Source(match provider {
+            Provider::Mqtt => Source::Mqtt {
+                topics: self.mqtt_topics(path, &raw.topics),
+                qos: self.whole_number(&path.key("qos"), raw.qos.unwrap_or(1), 0, 1),
+                map: self.topic_map(path, &raw.map),
+            },
+            Provider::Nats => Source::Nats { subjects: self.subjects(path, &raw.subjects) },
+        })
+    }
+
+    fn target(&mut self, path: &KeyPath, raw: Option<&raw::TargetConfig>, provider: Provider) -> LinkEnd {
+        let none = raw::TargetConfig::default();
+        let raw = raw.unwrap_or(&none);
+        LinkEnd::Target(match provider {
+            Provider::Mqtt => Target::Mqtt {
+                topics: self.mqtt_topics(path, &raw.topics),
+                qos: self.whole_number(&path.key("qos"), raw.qos.unwrap_or(1), 0, 1),
+                retain: raw.retain.unwrap_or(false),
+                map: self.topic_map(path, &raw.map),
+            },
+            Provider::Nats => Target::Nats { subjects: self.subjects(path, &raw.subjects) },
+        })
+    }
+
+    fn keyvalue(&mut self, path: &KeyPath, raw: Option<&raw::TargetConfig>) -> LinkEnd {
+        let none = raw::TargetConfig::default();
+        let raw = raw.unwrap_or(&none);
+        let bytes = raw.bytes_max.map_or(KEYVALUE_BYTES, |bytes| bytes.0);
+        LinkEnd::KeyValue {
+            bytes_max: self.bytes(&path.key("bytes_max"), bytes, 1 << 10, 256 << 20),
+            keys_max: self.whole_number(
+                &path.key("keys_max"),
+                raw.keys_max.unwrap_or(KEYVALUE_KEYS),
+                1,
+                1_000_000,
+            ),
+        }
+    }
+
+    fn mqtt_topics(&mut self, path: &KeyPath, topics: &[String]) -> Vec<String> {
+        if topics.is_empty() {
+            self.missing(path, "topics");
+        }
+        let path = path.key("topics");
+        self.count(&path, topics.len(), TOPICS_MAX);
+        for (n, filter) in topics.iter().enumerate() {
+            if let Err(fault) = names::topic_filter(filter) {
+                self.refuse(&path.item(n), Fault::Filter { filter: filter.clone(), fault });
+            }
+        }
+        topics.to_vec()
+    }
+
+    fn subjects(&mut self, path: &KeyPath, subjects: &[String]) -> Vec<String> {
+        if subjects.is_empty() {
+            self.missing(path, "subjects");
+        }
+        let path = path.key("subjects");
+        self.count(&path, subjects.len(), TOPICS_MAX);
+        for (n, subject) in subjects.iter().enumerate() {
+            let good = subject.split_once('|').map_or(subject.as_str(), |(subject, _)| subject);
+            let is_token = |token: &str| !token.is_empty() && !token.contains(char::is_whitespace);
+            if !good.split('.').all(is_token) || good.len() > 1024 {
+                self.refuse(&path.item(n), Fault::Subject { subject: subject.clone() });
+            }
+        }
+        subjects.to_vec()
+    }
+
+    fn topic_map(&mut self, path: &KeyPath, map: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        self.count(&path.key("map"), map.len(), MAP_MAX);
+        map.clone()
+    }
+
+    /// What can only be told of the whole configuration.
+    pub(super) fn workloads_whole(&mut self, config: &Config) {
+        let table = KeyPath::of("component");
+        self.count(&table, config.workloads.len(), WORKLOADS_MAX);
+        let has_mqtt = config.broker.is_some() || !config.site.listeners.is_empty();
+        let needs_mqtt = |link: &Link| {
+            matches!(link.end, LinkEnd::Source(Source::Mqtt { .. }) | LinkEnd::Target(Target::Mqtt { .. }))
+        };
+        if !has_mqtt && config.workloads.iter().any(|workload| workload.links.iter().any(needs_mqtt)) {
+            self.refuse(&table, Fault::NoDoor);
+        }
+    }
+}
+
+/// The other of the two ends of a link.
+fn other(key: &str) -> &'static str {
+    if key == "target_config" { "source_config" } else { "target_config" }
+}

@@ -1,0 +1,83 @@
+//! What `[[component]]` with `kind = "wasmcloud"` refuses, and in which words; and what it comes to.
+
+use std::time::Duration;
+
+use super::{refused, valid};
+use crate::config::{LinkEnd, Overflow, Source, Target};
+
+const HANDLER: &str = "[[component.link]]\ninterface = \"wasmcloud:messaging/handler\"\n";
+
+fn component(more: &str) -> String {
+    format!("[[component]]\nname = \"desk\"\npath = \"/dev/null\"\nkind = \"wasmcloud\"\n{more}")
+}
+
+fn mqtt(more: &str) -> String {
+    component(&format!("{HANDLER}provider = \"mqtt\"\nsource_config = {{ topics = [\"orders/#\"] }}\n{more}"))
+}
+
+/// The only thing wrong with it.
+fn refusal(text: &str) -> String {
+    let refusals = refused(text);
+    assert_eq!(refusals.len(), 1, "{refusals:#?}");
+    refusals[0].clone()
+}
+
+#[test]
+fn the_smallest_one_has_the_documented_defaults() {
+    // Goal: what config/frond.toml shows is what counts. Method: one link, and every value that follows.
+    let config = valid(&mqtt("[[component.link]]\ninterface = \"wasi:keyvalue\"\n"));
+    assert!(config.components.is_empty(), "it is no telemetry processor");
+    let [desk] = &config.workloads[..] else { panic!("one component") };
+    assert_eq!(desk.component.deadline, Duration::from_secs(5));
+    assert_eq!((desk.inbox.messages_max, desk.inbox.bytes_max), (256, 1 << 20));
+    assert_eq!((desk.inbox.overflow, desk.messages_per_second_max), (Overflow::DropOldest, 200));
+    let topics = vec!["orders/#".to_owned()];
+    let source = Source::Mqtt { topics, qos: 1, map: Default::default() };
+    assert_eq!((&*desk.links[0].name, &desk.links[0].end), ("default", &LinkEnd::Source(source)));
+    assert_eq!(desk.links[1].end, LinkEnd::KeyValue { bytes_max: 1 << 20, keys_max: 10_000 });
+}
+
+#[test]
+fn links_of_every_kind_are_read() {
+    // Goal: names, maps and both providers. Method: each written out.
+    let config = valid(&mqtt(
+        "[[component.link]]\ninterface = \"wasmcloud:messaging/consumer\"\nname = \"up\"\nprovider = \"nats\"\n\
+         target_config = { subjects = [\"plant.>\"] }\n\
+         [[component.link]]\ninterface = \"wasmcloud:messaging/consumer\"\nprovider = \"mqtt\"\n\
+         target_config = { topics = [\"a/+\"], qos = 0, retain = true, map = { \"a.b\" = \"a/b\" } }\n",
+    ));
+    let links = &config.workloads[0].links;
+    let up = LinkEnd::Target(Target::Nats { subjects: vec!["plant.>".to_owned()] });
+    assert_eq!((&*links[1].name, &links[1].end), ("up", &up));
+    let map = [("a.b".to_owned(), "a/b".to_owned())].into();
+    let here = Target::Mqtt { topics: vec!["a/+".to_owned()], qos: 0, retain: true, map };
+    assert_eq!(links[2].end, LinkEnd::Target(here));
+}
+
+#[test]
+fn what_could_never_work_is_refused() {
+    // Goal: a slip is found before the gateway starts. Method: each kind of slip, by the end of its message.
+    for (text, end) in [
+        (component(""), "add [[component.link]] with interface = \"wasmcloud:messaging/handler\""),
+        (component(HANDLER), "'provider' is missing"),
+        (component(&format!("{HANDLER}provider = \"mqtt\"")), "'topics' is missing"),
+        (component(&format!("{HANDLER}provider = \"nats\"")), "'subjects' is missing"),
+        (mqtt("[[component.link]]\nname = \"x\""), "'interface' is missing"),
+        (
+            mqtt("target_config = { topics = [\"a\"] }"),
+            "means nothing with this interface; source_config does",
+        ),
+        (format!("listener = []\n{}", mqtt("")), "neither a [[listener]] nor mqtt.broker.url"),
+        (
+            component(&format!("{HANDLER}provider = \"nats\"\nsource_config = {{ subjects = [\"a b\"] }}")),
+            "'a b' is not a subject: tokens without spaces, with a '.' between them",
+        ),
+        (
+            "[[component]]\nname = \"c\"\npath = \"/dev/null\"\noverflow = \"drop-newest\"".to_owned(),
+            "means nothing without kind = \"wasmcloud\"",
+        ),
+    ] {
+        let said = refusal(&text);
+        assert!(said.ends_with(end), "{said}");
+    }
+}

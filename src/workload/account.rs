@@ -1,0 +1,184 @@
+//! What happened to one workload since the start, and how it stands: counters, and the status made of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::watch;
+
+use crate::runtime::Counters;
+
+/// Counters of one workload, beside those that every component has.
+#[derive(Debug, Default)]
+pub struct Account {
+    /// Messages that links brought.
+    pub received: AtomicU64,
+    /// Messages dropped because the inbox was full.
+    pub dropped: AtomicU64,
+    /// Messages handled without an error.
+    pub handled: AtomicU64,
+    /// Messages that the component answered with an error.
+    pub failed: AtomicU64,
+    /// Messages that were in hand when the component was ended.
+    pub lost: AtomicU64,
+    /// Messages published.
+    pub published: AtomicU64,
+    /// Requests made.
+    pub requests: AtomicU64,
+    /// Publications and requests refused: rate, queue, rights, no connection.
+    pub refused: AtomicU64,
+    /// Values written or removed.
+    pub writes: AtomicU64,
+    /// Writes refused because of a quota.
+    pub over_quota: AtomicU64,
+    /// Connections to MQTT lost, and attempts that failed.
+    pub disconnects: AtomicU64,
+}
+
+/// How a workload stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It is being opened, or cannot be, for this reason.
+    Absent(Option<String>),
+    /// It has an instance.
+    Ready,
+    /// Its instance was ended, for this reason; the next is made by itself.
+    Discarded(String),
+}
+
+/// Where the status of a workload is read from.
+#[derive(Debug)]
+pub struct View {
+    pub(super) name: String,
+    pub(super) account: Arc<Account>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) standing: watch::Receiver<Standing>,
+}
+
+/// One workload, for people and machines.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct WorkloadStatus {
+    /// `opening`, `absent`, `ready` or `discarded`.
+    pub state: String,
+    /// Why it is absent or discarded.
+    pub reason: Option<String>,
+    /// Messages that links brought.
+    pub received: u64,
+    /// Messages dropped because the inbox was full.
+    pub dropped: u64,
+    /// Messages handled without an error.
+    pub handled: u64,
+    /// Messages that the component answered with an error.
+    pub failed: u64,
+    /// Messages that were in hand when the component was ended.
+    pub lost: u64,
+    /// Messages published.
+    pub published: u64,
+    /// Requests made.
+    pub requests: u64,
+    /// Publications and requests refused.
+    pub refused: u64,
+    /// Values written or removed.
+    pub writes: u64,
+    /// Writes refused because of a quota.
+    pub over_quota: u64,
+    /// Connections to MQTT lost, and attempts that failed.
+    pub disconnects: u64,
+    /// Calls that ended in a trap.
+    pub traps: u64,
+    /// Calls that took too long.
+    pub deadlines: u64,
+    /// Calls that wanted too much memory.
+    pub memory_faults: u64,
+    /// Instances made after the first.
+    pub restarts: u64,
+    /// Log lines written.
+    pub log_lines: u64,
+    /// Log lines dropped because there were too many.
+    pub log_lines_dropped: u64,
+}
+
+/// Adds one.
+pub(super) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+// === impl View ===
+
+impl View {
+    /// Its name in the configuration.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A snapshot.
+    pub fn status(&self) -> WorkloadStatus {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (state, reason) = match &*self.standing.borrow() {
+            Standing::Absent(None) => ("opening", None),
+            Standing::Absent(Some(why)) => ("absent", Some(why.clone())),
+            Standing::Ready => ("ready", None),
+            Standing::Discarded(why) => ("discarded", Some(why.clone())),
+        };
+        let (account, counters) = (&self.account, &self.counters);
+        WorkloadStatus {
+            state: state.to_owned(),
+            reason,
+            received: read(&account.received),
+            dropped: read(&account.dropped),
+            handled: read(&account.handled),
+            failed: read(&account.failed),
+            lost: read(&account.lost),
+            published: read(&account.published),
+            requests: read(&account.requests),
+            refused: read(&account.refused),
+            writes: read(&account.writes),
+            over_quota: read(&account.over_quota),
+            disconnects: read(&account.disconnects),
+            traps: read(&counters.traps),
+            deadlines: read(&counters.deadlines),
+            memory_faults: read(&counters.memory_faults),
+            restarts: read(&counters.restarts),
+            log_lines: read(&counters.log_lines),
+            log_lines_dropped: read(&counters.log_lines_dropped),
+        }
+    }
+}
+
+// === impl WorkloadStatus ===
+
+impl WorkloadStatus {
+    /// What somebody should look at, if anything.
+    pub fn complaint(&self, name: &str) -> Option<String> {
+        match (self.state.as_str(), &self.reason) {
+            ("absent", Some(why)) => {
+                Some(format!("component {name} does not run: {why}; mend that, it is tried again by itself"))
+            }
+            ("discarded", Some(why)) => {
+                Some(format!("component {name} was ended and will be started again by itself: {why}"))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl std::fmt::Display for WorkloadStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{}; {} messages in, {} handled, {} failed, {} lost, {} dropped; {} published, {} requests, {} refused; \
+             {} writes, {} over quota; {} restarts",
+            self.state,
+            self.received,
+            self.handled,
+            self.failed,
+            self.lost,
+            self.dropped,
+            self.published,
+            self.requests,
+            self.refused,
+            self.writes,
+            self.over_quota,
+            self.restarts
+        )
+    }
+}

@@ -1,0 +1,138 @@
+//! What waits for a workload: messages of all its links, in the order they came, bounded in number and bytes.
+//!
+//! Shared by the three parts of one task, which are polled in turn. When full, the oldest or the newest message is
+//! dropped and counted. Nothing outlives the process.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use super::account::{Account, count};
+use crate::config::{self, Overflow};
+
+/// Which way a message came, and an answer to it goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Way {
+    /// By MQTT, with the correlation data that an answer must carry.
+    Mqtt { correlation: Option<Bytes> },
+    /// By NATS.
+    Nats,
+}
+
+/// A message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Letter {
+    pub subject: String,
+    pub body: Bytes,
+    pub reply_to: Option<String>,
+    pub way: Way,
+}
+
+/// The inbox.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    bounds: config::Inbox,
+    waiting: Mutex<Waiting>,
+    filled: Notify,
+    account: Arc<Account>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    letters: VecDeque<Letter>,
+    bytes: usize,
+}
+
+// === impl Letter ===
+
+impl Letter {
+    fn bytes(&self) -> usize {
+        self.subject.len() + self.body.len() + self.reply_to.as_ref().map_or(0, String::len)
+    }
+}
+
+// === impl Inbox ===
+
+impl Inbox {
+    pub fn new(bounds: config::Inbox, account: Arc<Account>) -> Inbox {
+        Inbox { bounds, waiting: Mutex::default(), filled: Notify::new(), account }
+    }
+
+    /// Puts a message in, and drops what the bounds do not allow.
+    pub fn put(&self, letter: Letter) {
+        count(&self.account.received);
+        let bytes = letter.bytes();
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_full = |waiting: &Waiting| {
+            waiting.letters.len() >= self.bounds.messages_max || waiting.bytes + bytes > self.bounds.bytes_max
+        };
+        while self.bounds.overflow == Overflow::DropOldest
+            && is_full(&waiting)
+            && let Some(oldest) = waiting.letters.pop_front()
+        {
+            waiting.bytes -= oldest.bytes();
+            count(&self.account.dropped);
+        }
+        // Also one that is larger than the whole inbox.
+        if is_full(&waiting) {
+            return count(&self.account.dropped);
+        }
+        waiting.bytes += bytes;
+        waiting.letters.push_back(letter);
+        self.filled.notify_one();
+    }
+
+    /// The oldest message.
+    ///
+    /// Cancel-safe: a message is taken only when it is returned.
+    pub async fn next(&self) -> Letter {
+        loop {
+            let taken = {
+                let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                waiting.letters.pop_front().inspect(|letter| waiting.bytes -= letter.bytes())
+            };
+            match taken {
+                Some(letter) => return letter,
+                None => self.filled.notified().await,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::Ordering;
+
+    fn letter(n: u8, bytes: usize) -> Letter {
+        Letter { subject: String::new(), body: vec![n; bytes].into(), reply_to: None, way: Way::Nats }
+    }
+
+    async fn left(overflow: Overflow, sizes: &[usize]) -> (Vec<u8>, u64) {
+        let account = Arc::new(Account::default());
+        let bounds = config::Inbox { messages_max: 3, bytes_max: 100, overflow };
+        let inbox = Inbox::new(bounds, Arc::clone(&account));
+        for (n, bytes) in sizes.iter().enumerate() {
+            inbox.put(letter(n as u8, *bytes));
+        }
+        let mut left = Vec::new();
+        let dropped = account.dropped.load(Ordering::Relaxed);
+        for _ in dropped..sizes.len() as u64 {
+            left.push(inbox.next().await.body[0]);
+        }
+        assert_eq!(inbox.waiting.lock().unwrap().bytes, 0);
+        (left, dropped)
+    }
+
+    #[tokio::test]
+    async fn a_full_inbox_drops_its_oldest_or_its_newest_and_counts() {
+        // Goal: number and bytes are bounded by either policy. Method: more than fits, by both measures; what is left.
+        assert_eq!(left(Overflow::DropOldest, &[1, 1, 1, 1, 1]).await, (vec![2, 3, 4], 2));
+        assert_eq!(left(Overflow::DropNewest, &[1, 1, 1, 1, 1]).await, (vec![0, 1, 2], 2));
+        assert_eq!(left(Overflow::DropOldest, &[60, 30, 50]).await, (vec![1, 2], 1));
+        assert_eq!(left(Overflow::DropNewest, &[60, 30, 50]).await, (vec![0, 1], 1));
+        assert_eq!(left(Overflow::DropNewest, &[10, 101, 20]).await, (vec![0, 2], 1));
+    }
+}

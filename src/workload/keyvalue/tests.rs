@@ -1,0 +1,119 @@
+use super::table::{PAGE_KEYS, usage_of};
+use super::*;
+
+fn place(component: &str, bucket: &str) -> Place {
+    let (component, bucket) = (component.to_owned(), bucket.to_owned());
+    Place { component, link: "default".into(), bucket, bytes_max: 1_000, keys_max: 3 }
+}
+
+fn keeper(folder: &Path) -> Keeper {
+    vfs::register().unwrap();
+    Keeper::open(folder, Duration::from_secs(1)).unwrap().0
+}
+
+fn set_one(keeper: &mut Keeper, place: &Place, key: &str, value: &[u8]) -> Result<Answer, KeepError> {
+    keeper.answer(place, Ask::Set { pairs: vec![(key.into(), value.into())] })
+}
+
+fn get_one(keeper: &mut Keeper, place: &Place, key: &str) -> Option<Vec<u8>> {
+    match keeper.answer(place, Ask::Get { keys: vec![key.into()] }) {
+        Ok(Answer::Values(mut values)) => values.remove(0),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn values_are_read_back_and_kept_apart() {
+    // Goal: reading one's writes, and nobody else's. Method: two components and two buckets with the same key.
+    let folder = tempfile::tempdir().unwrap();
+    let mut keeper = keeper(folder.path());
+    let (ours, other_bucket, theirs) = (place("a", "x"), place("a", "y"), place("b", "x"));
+    assert_eq!(set_one(&mut keeper, &ours, "k", b"1"), Ok(Answer::Done));
+    assert_eq!(set_one(&mut keeper, &theirs, "k", b"2"), Ok(Answer::Done));
+    assert_eq!(get_one(&mut keeper, &ours, "k"), Some(b"1".to_vec()));
+    assert_eq!(get_one(&mut keeper, &theirs, "k"), Some(b"2".to_vec()));
+    assert_eq!(get_one(&mut keeper, &other_bucket, "k"), None);
+    assert_eq!(keeper.answer(&ours, Ask::Delete { keys: vec!["k".into(), "none".into()] }), Ok(Answer::Done));
+    assert_eq!(get_one(&mut keeper, &ours, "k"), None);
+    assert_eq!(set_one(&mut keeper, &ours, "", b""), Err(KeepError::Name));
+}
+
+#[test]
+fn a_quota_refuses_what_is_more_and_takes_what_is_less() {
+    // Goal: bytes and keys are bounded, and room that was freed can be used again; a batch is taken whole or not at all.
+    let folder = tempfile::tempdir().unwrap();
+    let mut keeper = keeper(folder.path());
+    let place = place("a", "x");
+    assert_eq!(set_one(&mut keeper, &place, "big", &[0; 900]), Ok(Answer::Done));
+    assert_eq!(set_one(&mut keeper, &place, "more", b""), Err(KeepError::Bytes { bytes_max: 1_000 }));
+    assert_eq!(set_one(&mut keeper, &place, "big", &[0; 10]), Ok(Answer::Done));
+    let pairs: Vec<_> = ["b", "c", "d"].map(|key| (key.to_owned(), Vec::new())).into();
+    assert_eq!(keeper.answer(&place, Ask::Set { pairs }), Err(KeepError::Keys { keys_max: 3 }));
+    assert_eq!(get_one(&mut keeper, &place, "b"), None, "not the beginning of it");
+    assert_eq!(set_one(&mut keeper, &place, "b", b""), Ok(Answer::Done));
+    let usage = keeper.usage.values().next().copied().unwrap();
+    assert_eq!(usage, usage_of(&keeper.db, &place).unwrap(), "what is counted is what is there");
+}
+
+#[test]
+fn numbers_are_added_to_and_nothing_else_is() {
+    // Goal: increment as wasmCloud's providers have it: decimal text. Method: none, a number, text, an overflow.
+    let folder = tempfile::tempdir().unwrap();
+    let mut keeper = keeper(folder.path());
+    let place = place("a", "x");
+    let mut add = |delta| keeper.answer(&place, Ask::Increment { key: "n".into(), delta });
+    assert_eq!((add(3), add(4)), (Ok(Answer::Sum(3)), Ok(Answer::Sum(7))));
+    assert_eq!(add(u64::MAX), Err(KeepError::NotANumber));
+    assert_eq!(get_one(&mut keeper, &place, "n"), Some(b"7".to_vec()));
+    set_one(&mut keeper, &place, "n", b"seven").unwrap();
+    assert_eq!(
+        keeper.answer(&place, Ask::Increment { key: "n".into(), delta: 1 }),
+        Err(KeepError::NotANumber)
+    );
+}
+
+#[test]
+fn keys_are_listed_in_pages_to_the_last() {
+    // Goal: every key once, also when there are more than a page holds. Method: two and a half pages.
+    let folder = tempfile::tempdir().unwrap();
+    let mut keeper = keeper(folder.path());
+    let place = Place { bytes_max: 1 << 20, keys_max: 10_000, ..place("a", "x") };
+    let count = PAGE_KEYS * 5 / 2;
+    for n in 0..count {
+        set_one(&mut keeper, &place, &format!("k{n}"), b"").unwrap();
+    }
+    let (mut listed, mut after) = (Vec::new(), Some(0));
+    while let Some(cursor) = after {
+        let Ok(Answer::Keys(keys, next)) = keeper.answer(&place, Ask::List { after: cursor }) else {
+            panic!()
+        };
+        listed.extend(keys);
+        after = next;
+    }
+    assert_eq!(listed, (0..count).map(|n| format!("k{n}")).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_was_committed_is_there_after_a_restart_and_a_damaged_file_is_set_aside() {
+    // Goal: state survives, and a database that is none does not stop the gateway. Method: reopen; then a file of noise.
+    let folder = tempfile::tempdir().unwrap();
+    let place = place("a", "x");
+    let mut first = keeper(folder.path());
+    set_one(&mut first, &place, "k", b"1").unwrap();
+    first.commit();
+    set_one(&mut first, &place, "k", b"2").unwrap();
+    drop(first);
+    let mut second = keeper(folder.path());
+    assert_eq!(
+        get_one(&mut second, &place, "k"),
+        Some(b"1".to_vec()),
+        "the uncommitted write is gone, whole"
+    );
+    drop(second);
+    let path = folder.path().join("state.db");
+    let _ = std::fs::remove_file(folder.path().join("state.db-wal"));
+    std::fs::write(&path, [7; 5_000]).unwrap();
+    let mut third = keeper(folder.path());
+    assert_eq!(get_one(&mut third, &place, "k"), None);
+    assert!(folder.path().join("state.db.aside").exists());
+}

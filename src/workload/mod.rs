@@ -1,0 +1,53 @@
+//! Components written for wasmCloud v1, unmodified: called with messages, linked to MQTT, the lattice and a key-value store.
+//!
+//! A *workload* is what wasmCloud calls a component with what it is linked to; the word keeps them apart from the telemetry
+//! processors of `crate::runtime`, which the pipeline calls with batches.
+//! ```text
+//!  MQTT ──▶ postbox ─┐                                        ┌─▶ postbox ──▶ MQTT
+//!                    ├─▶ inbox ─▶ Workload ─▶ handle-message ─┼─▶ lattice ──▶ NATS
+//!  NATS ──▶ lattice ─┘   (bounded)   │   (one instance)       └─▶ keeper ───▶ state.db
+//!                                    └─ Absent ─▶ Ready ─▶ Discarded ─▶ Ready: see `runtime::lifecycle`
+//! ```
+//! One task owns a workload: its instance, its inbox, its MQTT connection. The thread `workloads` loads and compiles for
+//! all of them ([`opener`]), the thread `keeper` owns `state.db` ([`keyvalue`]). A call runs on the task's thread and gives
+//! way every 10 ms, so that a component which computes without end takes its share of one worker and no more, until its
+//! deadline ends it. Imports are async: while a component waits, nothing of the gateway does.
+//!
+//! Delivery is at most once, as with wasmCloud's own NATS provider: a message is handed over once, and neither a trap nor
+//! an error brings it again. What waits in inboxes and outgoing queues is gone when the process ends. What was stored is
+//! on flash within a commit interval ([`keyvalue`]), whole and in order.
+//! When full: an inbox drops its oldest or its newest, by configuration; publications beyond a rate or a full queue are
+//! refused with an error that the component sees; all of it is counted in [`Account`].
+
+mod account;
+mod context;
+mod grants;
+mod imports;
+mod inbox;
+mod instance;
+mod keyvalue;
+mod lattice;
+mod messaging;
+mod opener;
+mod owner;
+mod postbox;
+mod rate;
+mod room;
+
+pub use account::{Account, View, WorkloadStatus};
+pub use keyvalue::{Answer, Ask, KeepError, Keeper, KeeperError, KeeperHandle, Place};
+pub use opener::{OpenError, Opener, OpenerHandle, try_open};
+pub use owner::{Setup, Workload};
+pub use postbox::Door;
+
+/// What the gateway and such a component have in common. Imports may wait, and may end the component.
+#[allow(missing_docs, reason = "made from wit/wasmcloud, which is documented")]
+mod bindings {
+    wasmtime::component::bindgen!({
+        path: "wit/wasmcloud",
+        world: "frond:workload/workload",
+        imports: { default: async | trappable },
+        exports: { default: async },
+        with: { "wasi:keyvalue/store.bucket": crate::workload::keyvalue::Bucket },
+    });
+}

@@ -1,0 +1,249 @@
+//! The task of one workload: it owns the instance, and polls what brings messages beside it.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_nats::Client;
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::account::{Account, Standing, View, count};
+use super::inbox::{Inbox, Letter};
+use super::instance::Instance;
+use super::keyvalue::KeeperHandle;
+use super::lattice::{Lattice, LatticeHandle};
+use super::opener::{Code, OpenError, OpenerHandle};
+use super::postbox::{Door, Postbox, Wanted};
+use super::rate::Rate;
+use super::room::Tools;
+use crate::config::{self, LinkEnd, Source, Target};
+use crate::platform::clock;
+use crate::platform::log::chain;
+use crate::runtime::counters::bump;
+use crate::runtime::lifecycle::Stand;
+use crate::runtime::voice::Voice;
+use crate::runtime::{Counters, Fault};
+use crate::sample::SECOND;
+
+/// First and longest pause before a component that could not be opened is tried again: somebody has to mend something.
+const ABSENT_PAUSE: Duration = Duration::from_secs(30);
+const ABSENT_PAUSE_MAX: Duration = Duration::from_secs(600);
+/// Between two looks whether a discarded instance may be made again.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Longest error of a component that is logged.
+const ERROR_CHARS_MAX: usize = 512;
+
+/// What a workload is made from.
+#[derive(Debug)]
+pub struct Setup {
+    /// Its configuration.
+    pub workload: config::Workload,
+    /// The gateway's name.
+    pub gateway: String,
+    /// Where MQTT is.
+    pub door: Door,
+    /// The present connection to the lattice.
+    pub lattice: watch::Receiver<Option<Client>>,
+    /// Where values are kept.
+    pub keeper: KeeperHandle,
+    /// Who loads and compiles.
+    pub opener: OpenerHandle,
+}
+
+/// The task.
+pub struct Workload {
+    config: config::Workload,
+    tools: Arc<Tools>,
+    inbox: Arc<Inbox>,
+    postbox: Postbox,
+    lattice: Lattice,
+    opener: OpenerHandle,
+    standing: watch::Sender<Standing>,
+}
+
+/// What the task works with once everything else is taken out of it.
+struct Owner {
+    config: config::Workload,
+    tools: Arc<Tools>,
+    inbox: Arc<Inbox>,
+    opener: OpenerHandle,
+    standing: watch::Sender<Standing>,
+    stand: Stand,
+}
+
+// === impl Workload ===
+
+impl Workload {
+    /// The task, and where its status is read from.
+    pub fn new(setup: Setup) -> (Workload, View) {
+        let Setup { workload, gateway, door, lattice, keeper, opener } = setup;
+        let account = Arc::new(Account::default());
+        let counters = Arc::new(Counters::default());
+        let inbox = Arc::new(Inbox::new(workload.inbox, Arc::clone(&account)));
+        let (postbox, postbox_handle) =
+            Postbox::new(&door, wanted(&workload, &gateway), Arc::clone(&inbox), Arc::clone(&account));
+        let component = &workload.component;
+        let tools = Arc::new(Tools {
+            component: component.name.clone(),
+            memory_bytes_max: usize::try_from(component.memory_bytes_max).unwrap_or(usize::MAX),
+            config: component.config.clone(),
+            links: workload.links.clone(),
+            postbox: postbox_handle,
+            lattice: LatticeHandle::new(lattice.clone()),
+            keeper,
+            voice: Voice::new(&component.name, Arc::clone(&counters)),
+            counters: Arc::clone(&counters),
+            account: Arc::clone(&account),
+            rate: Mutex::new(Rate::new(workload.messages_per_second_max, clock::boottime())),
+        });
+        let (standing, seen) = watch::channel(Standing::Absent(None));
+        let view = View { name: component.name.clone(), account, counters, standing: seen };
+        let lattice = Lattice { client: lattice, subjects: subjects(&workload), inbox: Arc::clone(&inbox) };
+        (Workload { config: workload, tools, inbox, postbox, lattice, opener, standing }, view)
+    }
+
+    /// Runs until stopped. Nothing that the component does ends it.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Infallible> {
+        let stand = Stand::Ready { since: clock::boottime(), failures: 0 };
+        let Workload { config, tools, inbox, postbox, lattice, opener, standing } = self;
+        let mut owner = Owner { config, tools, inbox, opener, standing, stand };
+        // Cancel-safe: a call that is cut off takes its instance with it, and nothing is owed for its message.
+        stop.run_until_cancelled(async {
+            tokio::join!(owner.work(), postbox.hold(), lattice.hear());
+        })
+        .await;
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Workload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Workload").field("name", &self.config.component.name).finish_non_exhaustive()
+    }
+}
+
+// === impl Owner ===
+
+impl Owner {
+    async fn work(&mut self) {
+        let code = self.open().await;
+        let mut instance = None;
+        loop {
+            // The instance is there before a message is taken: what waits meanwhile waits in the inbox.
+            let ready = match instance.take() {
+                Some(ready) => ready,
+                None => self.instance(&code).await,
+            };
+            let letter = self.inbox.next().await;
+            instance = self.hand_over(ready, letter).await;
+        }
+    }
+
+    async fn open(&self) -> Code {
+        let mut pause = ABSENT_PAUSE;
+        loop {
+            let why = match self.opener.open(&self.config, Arc::clone(&self.tools.counters)).await {
+                Ok(code) => return code,
+                Err(OpenError::Stopping) => return std::future::pending().await,
+                Err(error) => chain(&error).to_string(),
+            };
+            tracing::error!(component = self.tools.component, why, "component cannot be opened");
+            self.standing.send_replace(Standing::Absent(Some(why)));
+            sleep(pause).await;
+            pause = (2 * pause).min(ABSENT_PAUSE_MAX);
+        }
+    }
+
+    /// A new instance, as soon as there may be one.
+    async fn instance(&mut self, code: &Code) -> Instance {
+        loop {
+            let is_first = matches!(self.stand, Stand::Ready { .. });
+            while !is_first && !self.stand.due(clock::boottime()) {
+                sleep(LOOK_EVERY).await;
+            }
+            match Instance::start(code, &self.tools, self.config.component.deadline).await {
+                Ok(instance) => {
+                    if !is_first {
+                        bump(&self.tools.counters.restarts);
+                        self.stand = self.stand.worked(clock::boottime());
+                    }
+                    tracing::info!(component = self.tools.component, "component runs");
+                    self.standing.send_replace(Standing::Ready);
+                    return instance;
+                }
+                Err(fault) => {
+                    bump(&self.tools.counters.restart_failures);
+                    self.discard(&fault);
+                }
+            }
+        }
+    }
+
+    /// Gives the instance back unless the message was its end.
+    async fn hand_over(&mut self, mut instance: Instance, letter: Letter) -> Option<Instance> {
+        self.tools.voice.refill(clock::boottime());
+        bump(&self.tools.counters.calls);
+        match instance.handle(letter).await {
+            Ok(Ok(())) => {
+                count(&self.tools.account.handled);
+                Some(instance)
+            }
+            Ok(Err(error)) => {
+                count(&self.tools.account.failed);
+                let error: String = error.chars().take(ERROR_CHARS_MAX).collect();
+                self.tools.voice.say(
+                    crate::runtime::voice::Level::Warn,
+                    &format!("handle-message returned an error: {error}"),
+                );
+                Some(instance)
+            }
+            Err(fault) => {
+                count(&self.tools.account.lost);
+                self.discard(&fault);
+                None
+            }
+        }
+    }
+
+    fn discard(&mut self, fault: &Fault) {
+        let counters = &self.tools.counters;
+        bump(match fault {
+            Fault::Trap(_) => &counters.traps,
+            Fault::Deadline => &counters.deadlines,
+            Fault::Memory => &counters.memory_faults,
+        });
+        self.stand = self.stand.failed(clock::boottime());
+        if let Stand::Discarded { until, .. } = self.stand {
+            let pause_s = (until - clock::boottime()).max(0) / SECOND;
+            tracing::warn!(component = self.tools.component, reason = %fault, pause_s, "component discarded");
+        }
+        self.standing.send_replace(Standing::Discarded(fault.to_string()));
+    }
+}
+
+/// What the links want of MQTT.
+fn wanted<'a>(workload: &'a config::Workload, gateway: &'a str) -> Wanted<'a> {
+    let (mut topics, mut map, mut publishes) = (Vec::new(), Vec::new(), false);
+    for link in &workload.links {
+        match &link.end {
+            LinkEnd::Source(Source::Mqtt { topics: filters, qos, map: pairs }) => {
+                topics.extend(filters.iter().map(|filter| (filter.clone(), *qos)));
+                map.extend(pairs.clone());
+            }
+            LinkEnd::Target(Target::Mqtt { .. }) => publishes = true,
+            _ => {}
+        }
+    }
+    Wanted { gateway, component: &workload.component.name, topics, map, publishes }
+}
+
+/// The subjects that messages come by.
+fn subjects(workload: &config::Workload) -> Vec<String> {
+    let of = |link: &config::Link| match &link.end {
+        LinkEnd::Source(Source::Nats { subjects }) => subjects.clone(),
+        _ => Vec::new(),
+    };
+    workload.links.iter().flat_map(of).collect()
+}

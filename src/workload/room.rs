@@ -1,0 +1,130 @@
+//! What the imports of one instance see: the store's own state.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use super::account::Account;
+use super::context;
+use super::inbox::Way;
+use super::keyvalue::{KeeperHandle, Place};
+use super::lattice::LatticeHandle;
+use super::postbox::PostboxHandle;
+use super::rate::Rate;
+use crate::config::{Link, LinkEnd, Target};
+use crate::runtime::Counters;
+use crate::runtime::meter::Meter;
+use crate::runtime::voice::Voice;
+use crate::runtime::wasi;
+
+/// What every instance of a workload is given. Outlives them.
+pub(super) struct Tools {
+    pub component: String,
+    pub memory_bytes_max: usize,
+    pub config: BTreeMap<String, String>,
+    pub links: Vec<Link>,
+    pub postbox: PostboxHandle,
+    pub lattice: LatticeHandle,
+    pub keeper: KeeperHandle,
+    pub voice: Voice,
+    pub counters: Arc<Counters>,
+    pub account: Arc<Account>,
+    /// Of the workload, not of the instance: a component that is ended for its flood goes on where it was.
+    pub rate: Mutex<Rate>,
+}
+
+/// An answer that the message in hand asks for.
+#[derive(Debug, Clone)]
+pub(super) struct Return {
+    pub subject: String,
+    pub way: Way,
+}
+
+/// The room.
+pub(super) struct Room {
+    pub tools: Arc<Tools>,
+    pub meter: Meter,
+    pub table: ResourceTable,
+    /// By interface, the name of the link that the component has chosen.
+    pub chosen: HashMap<String, String>,
+    pub back: Option<Return>,
+    context: WasiCtx,
+}
+
+// === impl Tools ===
+
+impl Tools {
+    /// Whether one more message may go out now.
+    pub fn may_send(&self) -> bool {
+        let now = crate::platform::clock::boottime();
+        self.rate.lock().unwrap_or_else(PoisonError::into_inner).take(now)
+    }
+}
+
+// === impl Room ===
+
+impl Room {
+    pub fn new(tools: Arc<Tools>) -> Room {
+        Room {
+            meter: Meter::new(tools.memory_bytes_max, Arc::clone(&tools.counters)),
+            table: wasi::table(),
+            chosen: HashMap::new(),
+            back: None,
+            context: context::context(&tools.voice),
+            tools,
+        }
+    }
+
+    /// Before each message: what the last one left is forgotten.
+    pub fn begin(&mut self, back: Option<Return>) {
+        self.meter.begin_call();
+        self.chosen.clear();
+        self.back = back;
+    }
+
+    /// The name of the link that calls of an interface go by.
+    fn link_name(&self, interface: &str) -> &str {
+        self.chosen.get(interface).map_or("default", String::as_str)
+    }
+
+    /// The target that the component publishes to now.
+    pub fn target(&self) -> Option<&Target> {
+        let name = self.link_name("wasmcloud:messaging/consumer");
+        self.tools.links.iter().find_map(|link| match &link.end {
+            LinkEnd::Target(target) if link.name == name => Some(target),
+            _ => None,
+        })
+    }
+
+    /// The place where a bucket's values are now.
+    pub fn place(&self, interface: &str, bucket: &str) -> Option<Place> {
+        let name = self.link_name(interface);
+        self.tools.links.iter().find_map(|link| match link.end {
+            LinkEnd::KeyValue { bytes_max, keys_max } if link.name == name => Some(Place {
+                component: self.tools.component.clone(),
+                link: link.name.clone(),
+                bucket: bucket.to_owned(),
+                bytes_max,
+                keys_max,
+            }),
+            _ => None,
+        })
+    }
+
+    /// Correlation data for an answer to the message in hand by MQTT.
+    pub fn correlation(&self) -> Option<Bytes> {
+        match &self.back {
+            Some(Return { way: Way::Mqtt { correlation }, .. }) => correlation.clone(),
+            _ => None,
+        }
+    }
+}
+
+impl WasiView for Room {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.context, table: &mut self.table }
+    }
+}

@@ -1,0 +1,369 @@
+//! Components for wasmCloud on a whole gateway: the real listener, a real broker, a real leaf node.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use frond::console::Status;
+use frond::workload::WorkloadStatus;
+use nix::sys::signal::Signal;
+use rumqttc::v5::mqttbytes::QoS;
+use rumqttc::v5::mqttbytes::v5::{Packet, Publish, PublishProperties};
+use rumqttc::v5::{AsyncClient, Event, MqttOptions};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::nats::free_port;
+use crate::whole::site::{QUICK, Role, Site};
+
+/// What has not come by then does not come.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Messages that a test's client holds.
+const HEARD_MAX: usize = 10_000;
+
+fn guest(name: &str) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"), PathBuf::from);
+    let path = target.join("guests/wasm32-wasip2/release").join(name).with_extension("wasm");
+    assert!(path.exists(), "{} is not there: run `just guests` first", path.display());
+    path
+}
+
+/// A `[[component]]` of the name and guest, with more keys and links behind it.
+fn component(name: &str, wasm: &str, more: &str) -> String {
+    let path = guest(wasm);
+    format!("[[component]]\nname = \"{name}\"\nkind = \"wasmcloud\"\npath = \"{}\"\n{more}\n", path.display())
+}
+
+fn source(provider: &str, config: &str) -> String {
+    link("wasmcloud:messaging/handler", &format!("provider = \"{provider}\"\nsource_config = {{ {config} }}"))
+}
+
+fn target(provider: &str, config: &str) -> String {
+    link(
+        "wasmcloud:messaging/consumer",
+        &format!("provider = \"{provider}\"\ntarget_config = {{ {config} }}"),
+    )
+}
+
+fn link(interface: &str, more: &str) -> String {
+    format!("[[component.link]]\ninterface = \"{interface}\"\n{more}\n")
+}
+
+fn of<'a>(status: &'a Status, name: &str) -> &'a WorkloadStatus {
+    &status.workloads[name]
+}
+
+/// A client on site.
+struct Client {
+    client: AsyncClient,
+    heard: mpsc::Receiver<Publish>,
+    _task: JoinSet<()>,
+}
+
+impl Client {
+    /// Connects, and has subscribed when it returns.
+    async fn subscribe(port: u16, filters: &[&str]) -> Client {
+        let mut options = MqttOptions::new(format!("test-{port}"), "127.0.0.1", port);
+        options.set_keep_alive(Duration::from_secs(30));
+        let (client, mut eventloop) = AsyncClient::new(options, 1_000);
+        for filter in filters {
+            client.try_subscribe(*filter, QoS::AtLeastOnce).unwrap();
+        }
+        let (sender, heard) = mpsc::channel(HEARD_MAX);
+        let (acknowledged, mut subscribed) = mpsc::channel(16);
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            loop {
+                match eventloop.poll().await {
+                    Ok(Event::Incoming(Packet::Publish(publish))) => sender.try_send(publish).unwrap(),
+                    Ok(Event::Incoming(Packet::SubAck(_))) => acknowledged.try_send(()).unwrap(),
+                    Ok(_) => {}
+                    Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                }
+            }
+        });
+        for _ in filters {
+            timeout(PATIENCE, subscribed.recv()).await.unwrap().unwrap();
+        }
+        Client { client, heard, _task: task }
+    }
+
+    async fn say(&self, topic: &str, text: &str) {
+        self.client.publish(topic, QoS::AtLeastOnce, false, text.to_owned()).await.unwrap();
+    }
+
+    /// The next message: topic and text.
+    async fn hear(&mut self) -> (String, String) {
+        let publish = timeout(PATIENCE, self.heard.recv()).await.expect("a message").unwrap();
+        let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+        (text(&publish.topic), text(&publish.payload))
+    }
+
+    /// Says something and hears the answer.
+    async fn ask(&mut self, topic: &str, text: &str) -> String {
+        self.say(topic, text).await;
+        self.hear().await.1
+    }
+}
+
+/// A gateway with a listener on the port returned, and its leaf node.
+async fn start(components: &str) -> (Site, u16) {
+    let port = free_port();
+    let listener = format!("[[listener]]\nname = \"site\"\nbind = \"127.0.0.1:{port}\"\n");
+    let mut site = Site::prepare(&format!("{QUICK}{listener}{components}")).await;
+    site.run(Role::Leaf).await;
+    site.run(Role::Gateway).await;
+    (site, port)
+}
+
+async fn ready(site: &Site, name: &str) {
+    site.wait("a component that runs", |status| {
+        status.workloads.get(name).is_some_and(|workload| workload.state == "ready")
+    })
+    .await;
+}
+
+async fn lattice(site: &Site) -> async_nats::Client {
+    async_nats::connect(format!("nats://127.0.0.1:{}", site.ports.leaf)).await.unwrap()
+}
+
+/// Asks over the lattice until there is an answer: the gateway may still be connecting.
+async fn request(client: &async_nats::Client, subject: &str, text: &str) -> String {
+    let ask = async {
+        loop {
+            match client.request(subject.to_owned(), text.to_owned().into()).await {
+                Ok(answer) => return String::from_utf8(answer.payload.to_vec()).unwrap(),
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    };
+    timeout(PATIENCE, ask).await.expect("an answer")
+}
+
+#[tokio::test]
+async fn messages_go_by_mqtt_and_nats_through_a_component_and_back() {
+    // Goal: links lead where they say, answers go back the way the question came, nothing goes where no link leads.
+    // Method: one component with sources of both kinds and an MQTT target; what a client on site and one of the lattice see.
+    let links = source("mqtt", "topics = [\"orders/#\"], map = { \"orders.mapped\" = \"orders/m\" }")
+        + &source("nats", "subjects = [\"lattice.in\"]")
+        + &target(
+            "mqtt",
+            "topics = [\"postman/out\", \"asked/+\"], map = { \"mapped.out\" = \"postman/out\" }",
+        );
+    let config = "deadline = \"20s\"\nconfig = { out = \"mapped.out\" }\n";
+    let (site, port) = start(&component("postman", "postman", &format!("{config}{links}"))).await;
+    ready(&site, "postman").await;
+    let mut client = Client::subscribe(port, &["postman/out", "answers/+", "asked/+"]).await;
+    assert_eq!(request(&lattice(&site).await, "lattice.in", "echo hi").await, "lattice.in hi");
+    // The connection to the listener may come later than that to the lattice.
+    site.wait("the component at the listener", |status| {
+        status.listener.as_ref().is_some_and(|clients| clients.connected >= 2)
+    })
+    .await;
+    let answer = client.ask("orders/a", "echo hello").await;
+    assert_eq!(answer, "orders/a hello");
+    assert_eq!(client.ask("orders/m", "echo mapped").await, "orders.mapped mapped");
+    let properties = PublishProperties {
+        response_topic: Some("answers/7".into()),
+        correlation_data: Some(Bytes::from_static(b"c")),
+        ..Default::default()
+    };
+    let question = Bytes::from_static(b"echo back");
+    client
+        .client
+        .publish_with_properties("orders/b", QoS::AtLeastOnce, false, question, properties)
+        .await
+        .unwrap();
+    let answer = timeout(PATIENCE, client.heard.recv()).await.unwrap().unwrap();
+    assert_eq!((&*answer.topic, &*answer.payload), (&b"answers/7"[..], &b"orders/b back"[..]));
+    assert_eq!(answer.properties.unwrap().correlation_data.as_deref(), Some(&b"c"[..]));
+
+    client.say("orders/c", "ask asked/me").await;
+    let asked = timeout(PATIENCE, client.heard.recv()).await.unwrap().unwrap();
+    let reply = asked.properties.unwrap().response_topic.unwrap();
+    client.say(&reply, "an answer").await;
+    assert_eq!(client.hear().await.1, "an answer");
+
+    client.say("orders/d", "to forbidden/x").await;
+    client.say("orders/d", "fail as asked").await;
+    let status = site.wait("two errors", |status| of(status, "postman").failed == 2).await;
+    let postman = of(&status, "postman");
+    assert_eq!(
+        (postman.refused, postman.lost, postman.dropped, postman.restarts),
+        (1, 0, 0, 0),
+        "{postman:?}"
+    );
+    assert!(site.frond(&["status", "--config", "frond.toml"]).await.contains("postman: ready; "));
+}
+
+#[tokio::test]
+async fn a_component_that_misbehaves_is_ended_and_its_neighbour_misses_nothing() {
+    // Goal: flood, trap, endless loop, endless sleep and hunger for memory cost the component its instance and nobody else
+    // anything. Method: each of them, while a neighbour is asked over the lattice; the counters tell which was which.
+    let links = source("mqtt", "topics = [\"orders/#\"]") + &target("mqtt", "topics = [\"postman/out\"]");
+    let bounds = "deadline = \"3s\"\nmemory_bytes_max = \"8MiB\"\ninbox_messages_max = 4\nmessages_per_second_max = 50\n\
+                  config = { out = \"postman/out\" }\n";
+    let bad = component("bad", "postman", &format!("{bounds}{links}"));
+    let links = source("nats", "subjects = [\"quiet.in\"]") + &target("nats", "subjects = [\"none\"]");
+    let neighbour = component("neighbour", "postman", &format!("deadline = \"20s\"\n{links}"));
+    let (site, port) = start(&format!("{bad}{neighbour}")).await;
+    ready(&site, "bad").await;
+    ready(&site, "neighbour").await;
+    let mut client = Client::subscribe(port, &["postman/out"]).await;
+    let lattice = lattice(&site).await;
+    let mut asked = 1;
+    assert_eq!(request(&lattice, "quiet.in", "echo 0").await, "quiet.in 0");
+    site.wait("the component at the listener", |status| {
+        status.listener.as_ref().is_some_and(|clients| clients.connected >= 2)
+    })
+    .await;
+
+    client.say("orders/a", "flood 5000").await;
+    let mut heard = 0;
+    let taken = loop {
+        match client.hear().await.1.strip_prefix("taken ") {
+            None => heard += 1,
+            Some(taken) => break taken.parse::<u64>().unwrap(),
+        }
+    };
+    assert!((1..=100).contains(&taken), "{taken} of 5000 at 50 a second");
+    assert_eq!(heard, taken, "what was taken has arrived");
+    let status = site.wait("a message handled", |status| of(status, "bad").handled == 1).await;
+    assert_eq!(of(&status, "bad").refused, 5_000 - taken);
+    assert!(of(&status, "bad").log_lines_dropped > 900);
+
+    for (n, order) in ["trap", "loop", "grow", "sleep"].into_iter().enumerate() {
+        client.say("orders/a", order).await;
+        while of(&site.wait("a status", |_| true).await, "bad").lost < n as u64 + 1 {
+            assert_eq!(request(&lattice, "quiet.in", "echo on").await, "quiet.in on");
+            asked += 1;
+        }
+        site.wait_for(PATIENCE, "a new instance", |status| of(status, "bad").state == "ready").await;
+    }
+    let status = site.wait("a status", |_| true).await;
+    let bad = of(&status, "bad");
+    assert_eq!((bad.traps, bad.deadlines, bad.memory_faults, bad.restarts), (1, 2, 1, 4), "{bad:?}");
+    client.say("orders/a", "sleep").await;
+    site.wait("a busy component", |status| of(status, "bad").received == 6).await;
+    for n in 0..20 {
+        client.say("orders/a", &format!("echo {n}")).await;
+    }
+    let status = site.wait("an inbox that overflowed", |status| of(status, "bad").received == 26).await;
+    assert_eq!(
+        of(&status, "bad").dropped,
+        16,
+        "all but the newest four: while it sleeps, and then backs off, none is taken"
+    );
+    let neighbour = of(&status, "neighbour");
+    assert_eq!((neighbour.handled, neighbour.lost, neighbour.restarts), (asked, 0, 0), "{neighbour:?}");
+}
+
+#[tokio::test]
+async fn values_stay_within_their_quota_and_survive_restart_and_kill() {
+    // Goal: the store, atomics and batch do what they say, a quota refuses with a reason, links are kept apart, and state
+    // is there again. Method: a component that says what it sees; the gateway stopped once, and killed once.
+    let keyvalue = |name: &str| {
+        link(
+            "wasi:keyvalue",
+            &format!("name = \"{name}\"\ntarget_config = {{ bytes_max = \"20KiB\", keys_max = 100 }}"),
+        )
+    };
+    let links = source("mqtt", "topics = [\"clerk/in\"]")
+        + &target("mqtt", "topics = [\"clerk/out\"]")
+        + &keyvalue("default")
+        + &keyvalue("other");
+    let config = "deadline = \"20s\"\nconfig = { out = \"clerk/out\" }\n";
+    let (mut site, port) = start(&component("clerk", "clerk", &format!("{config}{links}"))).await;
+    let at_desk = async |site: &Site| {
+        ready(site, "clerk").await;
+        let client = Client::subscribe(port, &["clerk/out"]).await;
+        site.wait("the component at the listener", |status| {
+            status.listener.as_ref().is_some_and(|clients| clients.connected >= 2)
+        })
+        .await;
+        client
+    };
+    let mut client = at_desk(&site).await;
+    for (order, answer) in [
+        ("add n 5", "5"),
+        ("add n 2", "7"),
+        ("get n", "7"),
+        ("get none", "nothing"),
+        ("put k v", "done"),
+        ("add k 1", "refused: the value is not a number that can be added to"),
+        ("many", "x-x"),
+        ("list", "a,c,k,n"),
+        ("by other", "1"),
+        ("by nowhere", "refused: access denied"),
+        ("get n", "7"),
+        ("fill", "refused: more than the 20480 bytes that the link allows (bytes_max)"),
+    ] {
+        assert_eq!(client.ask("clerk/in", order).await, answer, "{order}");
+    }
+    let status = site.wait("a status", |_| true).await;
+    assert_eq!(of(&status, "clerk").over_quota, 1);
+
+    site.stop(Role::Gateway, Signal::SIGTERM).await;
+    drop(client);
+    site.run(Role::Gateway).await;
+    let mut client = at_desk(&site).await;
+    assert_eq!(client.ask("clerk/in", "add n 1").await, "8");
+    assert_eq!(client.ask("clerk/in", "add n 1").await, "9");
+    site.kill(Role::Gateway).await;
+    drop(client);
+    site.run(Role::Gateway).await;
+    let mut client = at_desk(&site).await;
+    let left: u32 = client.ask("clerk/in", "get n").await.parse().unwrap();
+    assert!((7..=9).contains(&left), "{left}: only the newest writes may be taken back");
+}
+
+#[tokio::test]
+async fn an_import_that_no_link_grants_is_refused_and_named() {
+    // Goal: nobody finds out from a running plant what a component may not have. Method: `frond check` and the gateway
+    // itself on a component that imports a store without a link to one.
+    let links = source("nats", "subjects = [\"clerk.in\"]") + &target("nats", "subjects = [\"clerk.out\"]");
+    let (site, _) = start(&component("clerk", "clerk", &links)).await;
+    let expected = [
+        "component clerk: imports wasi:keyvalue/",
+        "is not granted; [[component.link]] with interface = \"wasi:keyvalue\" grants it",
+    ];
+    let said = site.frond(&["check", "--config", "frond.toml"]).await;
+    assert!(expected.iter().all(|text| said.contains(text)), "{said}");
+    let status = site.wait("a refused component", |status| of(status, "clerk").state == "absent").await;
+    let complaint = status.complaints.iter().find(|complaint| complaint.contains("clerk")).unwrap();
+    assert!(expected.iter().all(|text| complaint.contains(text)), "{complaint}");
+}
+
+#[tokio::test]
+async fn without_a_listener_a_component_speaks_with_the_broker_on_site() {
+    // Goal: both doors serve. Method: a gateway whose only MQTT is a mosquitto; the broker is killed and comes back.
+    let links = source("mqtt", "topics = [\"orders/#\"]") + &target("mqtt", "topics = [\"postman/out\"]");
+    let config = "deadline = \"20s\"\nconfig = { out = \"postman/out\" }\n";
+    let postman = component("postman", "postman", &format!("{config}{links}"));
+    let mut site = Site::prepare(&format!("{QUICK}{postman}")).await;
+    site.run(Role::Broker).await;
+    site.run(Role::Gateway).await;
+    ready(&site, "postman").await;
+    let broker = site.ports.broker;
+    let hear = async |order: &str| {
+        let mut client = Client::subscribe(broker, &["postman/out"]).await;
+        // Whether the component has subscribed is not told: ask until there is an answer.
+        let ask = async {
+            loop {
+                client.say("orders/a", order).await;
+                let heard = timeout(Duration::from_millis(500), client.heard.recv()).await;
+                if let Ok(Some(answer)) = heard {
+                    return String::from_utf8(answer.payload.to_vec()).unwrap();
+                }
+            }
+        };
+        timeout(PATIENCE, ask).await.expect("an answer")
+    };
+    assert_eq!(hear("echo one").await, "orders/a one");
+    site.kill(Role::Broker).await;
+    site.wait("a lost connection", |status| of(status, "postman").disconnects > 0).await;
+    site.run(Role::Broker).await;
+    assert_eq!(hear("echo two").await, "orders/a two");
+}
