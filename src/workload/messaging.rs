@@ -15,7 +15,7 @@ use super::inbox::Way;
 use super::keyvalue::{Answer, Ask, Bucket, KeepError};
 use super::postbox::BODY_BYTES_MAX;
 use super::room::Room;
-use crate::config::Target;
+use crate::config::{LinkEnd, Target};
 use crate::ingest::topic;
 
 /// Longest a component waits for an answer, whatever it asks; its deadline ends the call anyway.
@@ -68,14 +68,19 @@ impl Room {
 
     async fn send(&mut self, message: BrokerMessage) -> Result<(), String> {
         let BrokerMessage { subject, body, reply_to } = message;
-        // Where somebody waits for an answer, one may be given, whichever way he came by.
-        let back = self.back.as_ref().filter(|back| back.subject == subject);
-        match (back.map(|back| &back.way), self.target()) {
+        // An answer goes back the way the question came, whichever link is chosen.
+        let back = self.back.as_ref().filter(|back| back.subject == subject).map(|back| back.way.clone());
+        if let Some(way) = &back {
+            self.may_answer(way, &subject)?;
+        }
+        match (back, self.target()) {
             (Some(Way::Nats), _) => self.tools.lattice.publish(subject, reply_to, body).await,
-            (Some(Way::Mqtt { .. }), _) => {
-                let correlation_data = self.correlation();
-                let properties =
-                    PublishProperties { response_topic: reply_to, correlation_data, ..Default::default() };
+            (Some(Way::Mqtt { correlation }), _) => {
+                let properties = PublishProperties {
+                    response_topic: reply_to,
+                    correlation_data: correlation,
+                    ..Default::default()
+                };
                 self.tools.postbox.publish(&subject, 1, false, body, properties)
             }
             (None, None) => Err("there is no link of this name to publish by".to_owned()),
@@ -89,6 +94,24 @@ impl Room {
                 let properties = PublishProperties { response_topic: reply_to, ..Default::default() };
                 self.tools.postbox.publish(&topic, *qos, *retain, body, properties)
             }
+        }
+    }
+
+    /// Whether an answer may go where the question wants it. Whoever asked chose that place: without a look at the links
+    /// he could have a component publish where he may not himself. Inboxes of NATS are for nothing but answers.
+    fn may_answer(&self, way: &Way, place: &str) -> Result<(), String> {
+        let is_allowed = self.tools.links.iter().any(|link| match (way, &link.end) {
+            (Way::Nats, LinkEnd::Target(Target::Nats { subjects })) => {
+                allowed_subject(subjects, place).is_ok()
+            }
+            (Way::Mqtt { .. }, LinkEnd::Target(Target::Mqtt { topics, .. })) => {
+                allowed_topic(topics, place).is_ok()
+            }
+            _ => false,
+        });
+        match is_allowed || *way == Way::Nats && place.starts_with("_INBOX.") {
+            true => Ok(()),
+            false => Err(format!("no link allows an answer to {place:?}")),
         }
     }
 

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
@@ -112,14 +111,6 @@ impl Room {
             }),
             _ => None,
         })
-    }
-
-    /// Correlation data for an answer to the message in hand by MQTT.
-    pub fn correlation(&self) -> Option<Bytes> {
-        match &self.back {
-            Some(Return { way: Way::Mqtt { correlation }, .. }) => correlation.clone(),
-            _ => None,
-        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Components for wasmCloud on a whole gateway: the real listener, a real broker, a real leaf node.
 
+mod power;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -150,7 +152,7 @@ async fn messages_go_by_mqtt_and_nats_through_a_component_and_back() {
         + &source("nats", "subjects = [\"lattice.in\"]")
         + &target(
             "mqtt",
-            "topics = [\"postman/out\", \"asked/+\"], map = { \"mapped.out\" = \"postman/out\" }",
+            "topics = [\"postman/out\", \"asked/+\", \"answers/+\"], map = { \"mapped.out\" = \"postman/out\" }",
         );
     let config = "deadline = \"20s\"\nconfig = { out = \"mapped.out\" }\n";
     let (site, port) = start(&component("postman", "postman", &format!("{config}{links}"))).await;
@@ -180,6 +182,15 @@ async fn messages_go_by_mqtt_and_nats_through_a_component_and_back() {
     assert_eq!((&*answer.topic, &*answer.payload), (&b"answers/7"[..], &b"orders/b back"[..]));
     assert_eq!(answer.properties.unwrap().correlation_data.as_deref(), Some(&b"c"[..]));
 
+    // Somebody who may not publish to a valve has the component do it.
+    let properties = PublishProperties { response_topic: Some("valve/7".into()), ..Default::default() };
+    let question = Bytes::from_static(b"echo open");
+    client
+        .client
+        .publish_with_properties("orders/b", QoS::AtLeastOnce, false, question, properties)
+        .await
+        .unwrap();
+
     client.say("orders/c", "ask asked/me").await;
     let asked = timeout(PATIENCE, client.heard.recv()).await.unwrap().unwrap();
     let reply = asked.properties.unwrap().response_topic.unwrap();
@@ -188,7 +199,7 @@ async fn messages_go_by_mqtt_and_nats_through_a_component_and_back() {
 
     client.say("orders/d", "to forbidden/x").await;
     client.say("orders/d", "fail as asked").await;
-    let status = site.wait("two errors", |status| of(status, "postman").failed == 2).await;
+    let status = site.wait("three errors", |status| of(status, "postman").failed == 3).await;
     let postman = of(&status, "postman");
     assert_eq!(
         (postman.refused, postman.lost, postman.dropped, postman.restarts),
