@@ -42,9 +42,9 @@ def durable(machine, count):
 
 def a_reading_at_mqtt_arrives_reduced_at_the_hub(stage):
     """MQTT over TLS with a password in; windows and single readings out at a hub; nothing else listens to the plant."""
-    hub = stage.hub("river").start()
+    machine = stage.running("river")
+    hub = stage.hub("river", machine).start()
     try:
-        machine = stage.running("river")
         plant = connect(stage, machine)
         plant.publish("plant/1/press", [json.dumps({"ts": FIRST_MS + 100 * n, "rpm": 1400 + n % 50}) for n in range(200)])
         plant.publish("plant/1/ledger", payloads(0, 300))
@@ -88,8 +88,8 @@ def answers(port):
 
 def a_full_buffer_survives_a_restart_without_network_and_drains(stage):
     """No cable, no hub: it boots, keeps what it had, and delivers all of it once there is a hub."""
-    hub = stage.hub("offline")
     machine = stage.running("offline")
+    hub = stage.hub("offline", machine)
     connect(stage, machine).publish("plant/1/ledger", payloads(0, 2000))
     durable(machine, 2000)
     machine.stop()
