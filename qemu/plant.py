@@ -38,6 +38,14 @@ time = {{ field = "ts", format = "ms" }}
 component = "limits"
 reduce = {{ window = "5s", lateness = "1s" }}
 
+[[stream]]
+name = "full"
+topics = ["plant/+/full"]
+time = {{ field = "ts", format = "ms" }}
+reduce = "none"
+full = "reject"
+outbox_bytes_max = "64KiB"
+
 """
 
 LEDGER = """
