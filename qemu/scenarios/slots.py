@@ -35,10 +35,14 @@ def bundle(folder, name, root, boot):
 
 def stick(stage):
     """All bundles of these scenarios, in a file system on a disk of their own; made once."""
-    folder = stage.work / "bundles"
-    disk = folder / "stick.img"
-    if disk.exists():
-        return disk
+    disk = stage.work / "bundles/stick.img"
+    stage.once("stick", lambda: disk.exists() or make_stick(stage, disk))
+    return disk
+
+
+def make_stick(stage, disk):
+    folder = disk.parent
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     root, boot = stage.images / "root.img", stage.images / "boot.img"
     (folder / "stick").mkdir()
@@ -78,7 +82,6 @@ def stick(stage):
     bundle(folder, "false-frond", images / "root.img", images / "boot.img")
 
     tool("mksquashfs", folder / "stick", disk, "-noI", "-noD", "-noF", "-noX", "-no-progress", "-quiet", "-all-root")
-    return disk
 
 
 def plug(stage):
@@ -128,7 +131,7 @@ def a_bundle_installed_by_hand_is_tried_confirmed_and_can_be_rolled_back(stage):
         raise Broken(f"frond slot status says: {told}")
     machine.ask("sync")
     machine.cut()
-    stage.keep_updated(machine)
+    stage.keep(machine, "updated")
     machine.start().ready()
     expect(machine, "b", "b")
     machine.ask("frond slot rollback")
