@@ -27,6 +27,9 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 // The component's source, as it stands: what it finds in its crate `kit` is a module here.
 extern crate self as kit;
 #[allow(dead_code, missing_docs, unused_imports)]
+#[path = "../components/kit/src/linear.rs"]
+pub mod linear;
+#[allow(dead_code, missing_docs, unused_imports)]
 #[path = "../components/limits/src/monitor.rs"]
 mod monitor;
 #[allow(dead_code, missing_docs, unused_imports)]
