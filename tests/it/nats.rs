@@ -43,6 +43,13 @@ pub enum JetStream {
     Off,
 }
 
+/// The server's version, as `2.10.27`.
+pub fn nats_version() -> String {
+    let told = Command::new(binary()).arg("--version").output().expect("nats-server says its version");
+    let text = String::from_utf8(told.stdout).expect("a version is text");
+    text.trim().trim_start_matches("nats-server: v").to_owned()
+}
+
 /// A port nobody listens on.
 pub fn free_port() -> u16 {
     frond::platform::ports::free().expect("loopback has a free port")
