@@ -3,6 +3,7 @@
 mod buffer;
 mod certificate;
 pub mod check;
+mod component_order;
 pub mod demo;
 pub mod exit;
 pub mod hub;
@@ -51,6 +52,9 @@ enum Command {
     /// What waits for the hub
     #[command(subcommand)]
     Buffer(buffer::BufferCommand),
+    /// The components of the running gateway
+    #[command(subcommand)]
+    Component(component_order::OrderCommand),
     /// A plant, a gateway and a cloud on this machine, for a minute, with faults
     Demo(demo::DemoArgs),
     /// At the hub: keep what arrives, each row once, as JSON lines or in SQLite
@@ -131,6 +135,7 @@ async fn answer(command: Command, stop: CancellationToken) -> anyhow::Result<Exi
         Command::Status(args) => status::run(args).await,
         Command::Buffer(command) => buffer::run(command).await,
         Command::Slot(command) => slot::run(command).await,
+        Command::Component(command) => component_order::run(command).await,
         Command::Demo(args) => demo::run(args, stop).await,
         Command::Hub(args) => {
             let summary = hub::run(args.clone(), stop).await?;

@@ -13,7 +13,7 @@ use super::sensor::{Plan, publish};
 use super::site::{QUICK, STREAM, Site, complains};
 use super::wire::Wire;
 
-fn guest(name: &str) -> PathBuf {
+pub fn guest(name: &str) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"), PathBuf::from);
     let path = target.join("guests/wasm32-wasip2/release").join(name).with_extension("wasm");
@@ -30,7 +30,7 @@ fn with_component(name: &str, config: &str) -> String {
     )
 }
 
-fn reading(value: u64) -> Vec<(String, Vec<u8>)> {
+pub fn reading(value: u64) -> Vec<(String, Vec<u8>)> {
     let payload = format!(r#"{{"ts":{},"v":{value}}}"#, clock::realtime() / 1_000_000);
     vec![("own/a/state".to_owned(), payload.into_bytes())]
 }
