@@ -152,9 +152,8 @@ class Machine:
         self.monitor("cont")
         return self
 
-    def insert(self, disk, locked=False):
+    def insert(self, disk, locked=False, name="stick"):
         """Puts in a USB stick, maybe one that cannot be written to."""
-        name = "stick"
         file = {"driver": "file", "filename": str(disk)}
         self.monitor("blockdev-add", **{"node-name": name, "driver": "raw", "read-only": locked, "file": file})
         self.monitor("device_add", driver="usb-storage", id=name, drive=name, bus="usb.0")

@@ -124,7 +124,8 @@ def drop(disk, folder, files, at=ESP):
         path.write_text(content)
         parent = str(pathlib.PurePosixPath(name).parent)
         if parent != ".":
-            subprocess.run(["mmd", "-i", f"{disk}{at}", f"::frond/{parent}"], env=MTOOLS, capture_output=True)
+            # -D s: what is there already is skipped, without a question.
+            subprocess.run(["mmd", "-D", "s", "-i", f"{disk}{at}", f"::frond/{parent}"], env=MTOOLS, stdin=subprocess.DEVNULL, capture_output=True)
         put(disk, at, path, f"frond/{name}")
 
 

@@ -92,6 +92,13 @@ def a_stick_names_it_and_lets_in_by_ssh(stage, machine):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "scenario", "-f", str(key)], check=True)
     if speaks_ssh(machine.ssh_port):
         raise Broken("SSH is there before a key was provisioned")
+    before = machine.ask("hostname; cat /var/lib/site/mqtt.fingerprint; ls /var/lib/site/credstore.encrypted")
+    user = '[[user]]\nname = "oven"\npassword_hash_file = "mqtt-oven"\npublish = ["oven/#"]\n'
+    wrong = {"name": "press-hall-7\n", "frond.toml": user, "secrets/mqtt-other": "of somebody else"}
+    machine.insert(plant.stick(machine.folder / "wrong", wrong), name="wrong")
+    machine.shows("frond-provision: refused.*password hash mqtt-oven")
+    if machine.ask("hostname; cat /var/lib/site/mqtt.fingerprint; ls /var/lib/site/credstore.encrypted") != before:
+        raise Broken("a part of a refused stick counts")
     machine.insert(plant.stick(machine.folder / "usb", {"name": "press-hall-8\n", "authorized_keys": key.with_suffix(".pub").read_text()}))
     machine.shows("frond-provision: taken over from /dev/sd")
     eventually("SSH answers", lambda: speaks_ssh(machine.ssh_port))
