@@ -3,6 +3,7 @@
 mod buffer;
 mod certificate;
 pub mod check;
+pub mod component;
 pub mod demo;
 pub mod exit;
 pub mod hub;
@@ -65,6 +66,9 @@ enum Command {
     Password(password::PasswordArgs),
     /// Make a key, and a certificate that vouches for itself, for a [[listener]]
     Certificate(certificate::CertificateArgs),
+    /// Write, inspect, test and measure components, without a gateway
+    #[command(subcommand)]
+    Component(component::ComponentCommand),
     /// The two slots the system lives in
     #[command(subcommand)]
     Slot(slot::SlotCommand),
@@ -99,6 +103,7 @@ pub fn main() -> Exit {
             let compiled = crate::runtime::compile::child(&input, &output);
             finish(compiled.map(|()| Exit::Ok).map_err(anyhow::Error::from))
         }
+        Command::Component(command) => finish(component::run(&command)),
         Command::Reset(args) => finish(slot::reset(&args)),
         command => {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -153,6 +158,7 @@ async fn answer(command: Command, stop: CancellationToken) -> anyhow::Result<Exi
         | Command::LeafConf(_)
         | Command::Password(_)
         | Command::Certificate(_)
+        | Command::Component(_)
         | Command::Reset(_)
         | Command::Compile { .. } => {
             unreachable!("handled before the runtime was made")

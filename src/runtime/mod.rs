@@ -32,6 +32,7 @@ pub mod compile;
 mod counters;
 mod exchange;
 mod host;
+pub mod inspection;
 mod instance;
 mod lifecycle;
 mod meter;
