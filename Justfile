@@ -64,11 +64,11 @@ qemu *ARGS: (_deps "image")
 
 # Boots the image through every scenario, headless; names run only those
 test-image *NAMES: (_deps "image")
-    image/build --quick --follow
+    image/build --quick --follow --twice
     qemu/run {{ NAMES }}
 
 # What CI runs
-ci: check test
+ci: check test test-image
 
 _deps WANT:
     @.ci/deps {{ WANT }}

@@ -227,13 +227,8 @@ fn cache() -> PathBuf {
 }
 
 fn open(host: &Host, options: &[(String, String)], cache: &Path) -> Processor {
-    let component = config::Component {
-        name: "limits".into(),
-        path: wasm(),
-        memory_bytes_max: 16 << 20,
-        deadline: Duration::from_millis(500),
-        config: options.iter().cloned().collect(),
-    };
+    let mut component = config::Component::of("limits".into(), wasm());
+    component.config = options.iter().cloned().collect();
     Processor::open(host, &component, Path::new(env!("CARGO_BIN_EXE_frond")), cache).expect("open")
 }
 

@@ -220,7 +220,9 @@ impl Trouble {
                  lattice.jetstream_domain to it: a leaf reaches JetStream by its domain only"
                 .to_owned(),
             Trouble::NoJetStream { domain: Some(domain) } => {
-                format!("enable JetStream at the hub: jetstream {{ domain: {domain} }}")
+                format!(
+                    "enable JetStream at the hub: jetstream {{ domain: {domain} }}; if it has another domain, set lattice.jetstream_domain to that"
+                )
             }
             Trouble::WrongDomain { domain: Some(domain) } => {
                 format!("set lattice.jetstream_domain to the hub's JetStream domain, or give the hub the domain {domain}")

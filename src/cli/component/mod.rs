@@ -1,4 +1,4 @@
-//! `frond component`: what authors of components use, without a gateway.
+//! `frond component`: what authors of components use, without a gateway, and what operators tell the components of one.
 //!
 //! ```text
 //! new ─▶ (edit) ─▶ build ─▶ inspect ─▶ test ─▶ bench ─▶ [[component]] of a gateway
@@ -10,6 +10,7 @@ mod bench;
 mod build;
 mod inspect;
 mod new;
+pub(super) mod order;
 mod output;
 mod plot;
 mod progress;
@@ -23,9 +24,20 @@ use clap::Subcommand;
 
 use super::exit::Exit;
 
-/// What authors of components use, without a gateway
+/// Everything about components.
 #[derive(Debug, Subcommand)]
 pub enum ComponentCommand {
+    /// Without a gateway.
+    #[command(flatten)]
+    Author(AuthorCommand),
+    /// To a running gateway.
+    #[command(flatten)]
+    Order(order::OrderCommand),
+}
+
+/// What authors of components use.
+#[derive(Debug, Subcommand)]
+pub enum AuthorCommand {
     /// Write a template: a component in Rust that builds, with its tests
     New(new::NewArgs),
     /// Build the component in this folder, and inspect it
@@ -39,12 +51,12 @@ pub enum ComponentCommand {
 }
 
 /// Runs one of them.
-pub fn run(command: &ComponentCommand) -> anyhow::Result<Exit> {
+pub fn run(command: &AuthorCommand) -> anyhow::Result<Exit> {
     match command {
-        ComponentCommand::New(args) => new::new(args),
-        ComponentCommand::Build(args) => build::build(args),
-        ComponentCommand::Inspect(args) => inspect::run(args),
-        ComponentCommand::Test(args) => test::run(args),
-        ComponentCommand::Bench(args) => bench::run(args),
+        AuthorCommand::New(args) => new::new(args),
+        AuthorCommand::Build(args) => build::build(args),
+        AuthorCommand::Inspect(args) => inspect::run(args),
+        AuthorCommand::Test(args) => test::run(args),
+        AuthorCommand::Bench(args) => bench::run(args),
     }
 }
