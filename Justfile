@@ -33,6 +33,11 @@ guests: (_deps "demo")
     cd components && cargo build --locked --release --target wasm32-wasip2 --target-dir "{{ guests }}"
     cd tests/guests && cargo build --locked --release --target wasm32-wasip2 --target-dir "{{ guests }}"
 
+# Components in C and JavaScript, built and run over a recording; says which of their tools is missing. Not part of CI
+examples *NAMES: (_deps "demo")
+    cargo build --locked --release
+    components/examples/run "$CARGO_TARGET_DIR/release/frond" {{ NAMES }}
+
 # Kills the gateway ROUNDS times at random and at every fault point, and compares what was sent with what arrived
 crash ROUNDS="300": (_deps "test") guests
     FROND_CRASH_ROUNDS={{ ROUNDS }} cargo test --locked --test it -- crash --nocapture

@@ -37,6 +37,7 @@ mod desk;
 mod exchange;
 mod hold;
 mod host;
+pub mod inspection;
 mod instance;
 mod lifecycle;
 mod meter;

@@ -13,3 +13,4 @@ mod once;
 mod sensor;
 mod site;
 mod wire;
+mod zoo;

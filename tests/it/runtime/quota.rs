@@ -20,7 +20,11 @@ fn beyond_its_share_of_the_time_a_component_is_not_called() {
     // Method: a hundredth of the time, one hundred milliseconds ahead; calls of the real one until they are used up; the
     // clock is injected.
     let host = Host::new().unwrap();
-    let slow = config::Component { cpu_share_percent: 1, ..component("misbehave", &[]) };
+    let slow = config::Component {
+        cpu_share_percent: 1,
+        readings_in_per_second: 100_000_000,
+        ..component("misbehave", &[])
+    };
     let mut guest = open(&host, &slow);
     let batch = rows(8_192);
     let calls =

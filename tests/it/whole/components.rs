@@ -34,7 +34,8 @@ fn configure(site: &Site, mode: &str, keys: &str) {
 /// Makes it fail twice. A reading that waits makes it fail again by itself.
 async fn quarantine(site: &Site) {
     let standing = |status: &Status| status.pipeline.components["guest"].standing;
-    let before = site.status().await.unwrap().pipeline.components["guest"].traps;
+    let listed = site.wait("the component", |status| status.pipeline.components.contains_key("guest")).await;
+    let before = listed.pipeline.components["guest"].traps;
     publish(site.ports.broker, reading(666)).await;
     let after = |status: &Status| {
         status.pipeline.components["guest"].traps > before && standing(status) != Standing::Restarting

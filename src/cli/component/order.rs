@@ -5,9 +5,9 @@ use clap::Subcommand;
 use crate::console::{self, Request};
 use crate::runtime::{Answer, Order};
 
-use super::exit::Exit;
-use super::output;
-use super::status::GatewayArgs;
+use crate::cli::exit::Exit;
+use crate::cli::output;
+use crate::cli::status::GatewayArgs;
 
 /// What to do.
 #[derive(Debug, Subcommand)]
