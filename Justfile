@@ -33,6 +33,11 @@ guests: (_deps "demo")
     cd components && cargo build --locked --release --target wasm32-wasip2 --target-dir "{{ guests }}"
     cd tests/guests && cargo build --locked --release --target wasm32-wasip2 --target-dir "{{ guests }}"
 
+# Components in C and JavaScript, built and run over a recording; says which of their tools is missing. Not part of CI
+examples *NAMES: (_deps "demo")
+    cargo build --locked --release
+    components/examples/run "$CARGO_TARGET_DIR/release/frond" {{ NAMES }}
+
 # Kills the gateway ROUNDS times at random and at every fault point, and compares what was sent with what arrived
 crash ROUNDS="300": (_deps "test") guests
     FROND_CRASH_ROUNDS={{ ROUNDS }} cargo test --locked --test it -- crash --nocapture
@@ -59,11 +64,11 @@ qemu *ARGS: (_deps "image")
 
 # Boots the image through every scenario, headless; names run only those
 test-image *NAMES: (_deps "image")
-    image/build --quick --follow
+    image/build --quick --follow --twice
     qemu/run {{ NAMES }}
 
 # What CI runs
-ci: check test
+ci: check test test-image
 
 _deps WANT:
     @.ci/deps {{ WANT }}

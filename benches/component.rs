@@ -27,6 +27,9 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 // The component's source, as it stands: what it finds in its crate `kit` is a module here.
 extern crate self as kit;
 #[allow(dead_code, missing_docs, unused_imports)]
+#[path = "../components/kit/src/linear.rs"]
+pub mod linear;
+#[allow(dead_code, missing_docs, unused_imports)]
 #[path = "../components/limits/src/monitor.rs"]
 mod monitor;
 #[allow(dead_code, missing_docs, unused_imports)]
@@ -224,13 +227,8 @@ fn cache() -> PathBuf {
 }
 
 fn open(host: &Host, options: &[(String, String)], cache: &Path) -> Processor {
-    let component = config::Component {
-        name: "limits".into(),
-        path: wasm(),
-        memory_bytes_max: 16 << 20,
-        deadline: Duration::from_millis(500),
-        config: options.iter().cloned().collect(),
-    };
+    let mut component = config::Component::of("limits".into(), wasm());
+    component.config = options.iter().cloned().collect();
     Processor::open(host, &component, Path::new(env!("CARGO_BIN_EXE_frond")), cache).expect("open")
 }
 

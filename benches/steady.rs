@@ -9,7 +9,7 @@
 //! is the answer, the medians of the first and last quarter after the warm-up check it. At the end everything that was
 //! sent must have been committed and the hub must have taken every output but those of the last window, or the run is void.
 //!
-//! `FROND_BENCH_MINUTES` is its length (4); README has one of 55. Figures appear as they come.
+//! `FROND_BENCH_MINUTES` is its length (4); README has one of 64. Figures appear as they come.
 
 use std::cell::Cell;
 use std::io;

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import time
 
-from machine import Broken, eventually, free_port
+from machine import LEAF, Broken, eventually, free_port
 
 
 def program(name, variable):
@@ -37,7 +37,7 @@ class Hub:
         config = self.folder / "hub.conf"
         config.write_text(
             f'listen: "127.0.0.1:{self.port}"\nserver_name: hub\n'
-            f'leafnodes {{ listen: "127.0.0.1:{self.leaf_port}" }}\n'
+            f'leafnodes {{ listen: "127.0.0.1:{self.leaf_port}", advertise: "{LEAF}" }}\n'
             f'jetstream {{ domain: hub, store_dir: "{self.folder}/jetstream", max_mem: 64M, max_file: 1G }}\n'
         )
         log = open(self.folder / "hub.log", "ab")

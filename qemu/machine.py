@@ -13,12 +13,21 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 
+here = pathlib.Path(__file__).resolve().parent
 FIRMWARE = ["/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd"]
 VARIABLES = "/usr/share/AAVMF/AAVMF_VARS.fd"
+# A memory with secure boot on that trusts a test key, and that key: Debian gives everybody both.
+SECURE_VARIABLES = "/usr/share/AAVMF/AAVMF_VARS.snakeoil.fd"
+TEST_KEY = "/usr/share/qemu-efi-aarch64/PkKek-1-snakeoil"
 # An emulated start takes some 40 s of two idle cores; on a machine that is busy with other work ten times that.
 PATIENCE = 600
+# Where a gateway finds its hub: an address that QEMU alone knows, with the machine's own hub behind it, if there is one.
+LEAF = "10.0.2.100:7422"
+# Set when everything is to end: who waits is told, and nothing is started any more.
+ENDING = threading.Event()
 
 
 class Broken(Exception):
@@ -40,7 +49,8 @@ def eventually(what, fact, seconds=PATIENCE, pause=0.5):
             return value
         if time.monotonic() > deadline:
             raise Broken(f"not within {seconds} s: {what}")
-        time.sleep(pause)
+        if ENDING.wait(pause):
+            raise Broken(f"asked to end while waiting for: {what}")
 
 
 class Machine:
@@ -54,7 +64,7 @@ class Machine:
         self.console_file.write_bytes(b"")
         self.overlay(disk)
         shutil.copyfile(variables or VARIABLES, self.variables)
-        self.mqtt_port, self.ssh_port, self.open_port = free_port(), free_port(), free_port()
+        self.mqtt_port, self.ssh_port, self.open_port, self.leaf_port = (free_port() for _ in range(4))
         self.process = None
         self.shell = None
         self.cpu_seconds = 0.0
@@ -81,6 +91,8 @@ class Machine:
         """Power comes; with `resume` the machine goes on where another one was suspended, see `suspend`. With `log` every
         write and flush of its disk goes into that file, too."""
         assert self.process is None, "it runs already"
+        if ENDING.is_set():
+            raise Broken("asked to end")
         for name in ("shell", "monitor"):
             (self.folder / name).unlink(missing_ok=True)
         # The watchdog runs in real time and the guest, on a busy host, does not: it gets more than a gateway's 60 s.
@@ -89,6 +101,7 @@ class Machine:
         words += f" init={init}" if init else ""
         words += f" {arguments}" if arguments else ""
         forward = "".join(f",hostfwd=tcp:127.0.0.1:{host}-:{guest}" for host, guest in self.forwards())
+        forward += f",guestfwd=tcp:{LEAF}-cmd:{here}/leaf {self.leaf_port}"
         firmware = next((path for path in FIRMWARE if os.path.exists(path)), None)
         if firmware is None:
             raise SystemExit("the firmware of arm64 machines is missing; .ci/deps image installs it")
@@ -139,9 +152,8 @@ class Machine:
         self.monitor("cont")
         return self
 
-    def insert(self, disk, locked=False):
+    def insert(self, disk, locked=False, name="stick"):
         """Puts in a USB stick, maybe one that cannot be written to."""
-        name = "stick"
         file = {"driver": "file", "filename": str(disk)}
         self.monitor("blockdev-add", **{"node-name": name, "driver": "raw", "read-only": locked, "file": file})
         self.monitor("device_add", driver="usb-storage", id=name, drive=name, bus="usb.0")
@@ -284,9 +296,11 @@ class Machine:
         text = ""
         deadline = time.monotonic() + seconds
         while not pattern.search(text):
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self.shell], [], [], left)[0]:
+            ready = select.select([self.shell], [], [], 1)[0]
+            if not ready and (ENDING.is_set() or time.monotonic() > deadline):
                 raise Broken(f"no answer within {seconds} s to {what!r}: {text[-300:]!r}")
+            if not ready:
+                continue
             part = self.shell.recv(65536)
             if not part:
                 raise Broken(f"the gateway ended while asked {what!r}")

@@ -7,6 +7,7 @@ import subprocess
 
 from hub import frond
 
+MTOOLS = {**os.environ, "MTOOLS_SKIP_CHECK": "1"}
 PASSWORD = "not a secret: made up for the scenarios"
 
 FROND = """
@@ -19,7 +20,7 @@ publish = ["plant/#"]
 jetstream_domain = "hub"
 
 [lattice.leaf]
-hub = "nats-leaf://10.0.2.2:{leaf_port}"
+hub = "nats-leaf://{leaf}"
 allow_plaintext = true
 
 [slot]
@@ -36,6 +37,14 @@ topics = ["plant/+/press"]
 time = {{ field = "ts", format = "ms" }}
 component = "limits"
 reduce = {{ window = "5s", lateness = "1s" }}
+
+[[stream]]
+name = "full"
+topics = ["plant/+/full"]
+time = {{ field = "ts", format = "ms" }}
+reduce = "none"
+full = "reject"
+outbox_bytes_max = "64KiB"
 
 """
 
@@ -73,8 +82,8 @@ def certificates(folder):
     return folder / "ca.pem"
 
 
-def card(folder, image, tree, leaf_port, confirm_after="15s"):
-    """A copy of the card image with this site's files on its ESP; returns it and the authority's certificate."""
+def card(folder, image, tree, leaf, confirm_after="15s"):
+    """A copy of the card image with this site's files on its ESP, and a hub at `leaf`; returns it and the authority's certificate."""
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     disk = folder / "card.img"
@@ -82,7 +91,7 @@ def card(folder, image, tree, leaf_port, confirm_after="15s"):
     ca = certificates(folder / "keys")
     files = {
         "name": "press-hall-3\n",
-        "frond.toml": FROND.format(leaf_port=leaf_port, confirm_after=confirm_after) + LEDGER,
+        "frond.toml": FROND.format(leaf=leaf, confirm_after=confirm_after) + LEDGER,
         "secrets/mqtt-machine": password_hash(tree, PASSWORD),
         "secrets/mqtt.pem": (folder / "keys/gateway.pem").read_text(),
         "secrets/mqtt-key.pem": (folder / "keys/gateway.key").read_text(),
@@ -103,14 +112,23 @@ def stick(folder, files):
     return disk
 
 
-def drop(disk, folder, files, at="@@1M"):
-    """Puts files into the folder `frond` of a card's ESP, which begins at the first MiB."""
-    environment = {**os.environ, "MTOOLS_SKIP_CHECK": "1"}
+# Where partitions of a card begin, as image/settings has them.
+ESP, BOOT_A = "@@1M", "@@65M"
+
+
+def drop(disk, folder, files, at=ESP):
+    """Puts files into the folder `frond` of a card's ESP."""
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
         parent = str(pathlib.PurePosixPath(name).parent)
         if parent != ".":
-            subprocess.run(["mmd", "-i", f"{disk}{at}", f"::frond/{parent}"], env=environment, capture_output=True)
-        subprocess.run(["mcopy", "-o", "-i", f"{disk}{at}", str(path), f"::frond/{name}"], env=environment, check=True)
+            # -D s: what is there already is skipped, without a question.
+            subprocess.run(["mmd", "-D", "s", "-i", f"{disk}{at}", f"::frond/{parent}"], env=MTOOLS, stdin=subprocess.DEVNULL, capture_output=True)
+        put(disk, at, path, f"frond/{name}")
+
+
+def put(disk, at, path, name):
+    """Puts a file into the FAT that begins there, in place of one of that name."""
+    subprocess.run(["mcopy", "-o", "-i", f"{disk}{at}", str(path), f"::{name}"], env=MTOOLS, check=True)

@@ -6,6 +6,7 @@
 //!    └──durable tickets─┘                                             └──────Settle─────┘
 //!  doors: a broker's client for each durability class; the listener, one thread for all clients
 //!  workloads: MQTT, NATS ──Letter──▶ inbox ──▶ component ──Request──▶ keeper (state.db); a task for each
+//!  console ──Order──▶ pipeline
 //!  listener ──Credentials──▶ entrance ──passwords──▶ verifier         renewal ──certificates──▶ listener
 //! ```
 //! Start: lock, database, clock, then everything at once; nothing waits for the network. Stop: doors, pipeline (which
@@ -50,6 +51,8 @@ const INBOUND_MAX: usize = 256;
 const COMMANDS_MAX: usize = 32;
 /// Groups between the journal and the pipeline; each has at most `commit_readings_max` readings and one message more.
 const COMMITTED_MAX: usize = 4;
+/// Orders of operators to the components; the console passes on one at a time.
+const ORDERS_MAX: usize = 4;
 /// A store that does not come back to its loop within this time hangs on its disk; an fsync of a worn card takes seconds.
 const STORE_BEAT: Duration = Duration::from_secs(60);
 /// A pipeline may be busy with a component's first compilation.
@@ -157,7 +160,9 @@ fn start_all(tasks: &mut Tasks, config: &Config, store: Store, mut start: Start)
         doors.push(view);
         (account, entrance)
     });
-    let pipeline = start_pipeline(tasks, config, streams, &handle, &mut start, (committed_in, checkpoints))?;
+    let (orders, orders_in) = mpsc::channel(ORDERS_MAX);
+    let ways = (committed_in, orders_in, checkpoints);
+    let pipeline = start_pipeline(tasks, config, streams, &handle, &mut start, ways)?;
 
     let (link, link_handle) = Link::new(config);
     tasks.essential("link", Stage::Uplink, |stop| async move {
@@ -192,7 +197,7 @@ fn start_all(tasks: &mut Tasks, config: &Config, store: Store, mut start: Start)
             .collect(),
         wants_link: config.lattice.mode != LatticeMode::Off,
     };
-    let console = Console::bind(console::socket_path(&config.gateway.run_dir), sources, handle)?;
+    let console = Console::bind(console::socket_path(&config.gateway.run_dir), sources, handle, orders)?;
     tasks.essential("console", Stage::Support, |stop| async move {
         console.run(stop).await;
         Ok::<(), std::convert::Infallible>(())
@@ -308,7 +313,7 @@ fn start_pipeline(
     streams: Vec<(StreamId, config::Stream)>,
     handle: &Handle,
     start: &mut Start,
-    (committed, checkpoints): (mpsc::Receiver<Committed>, CheckpointSender),
+    (committed, orders, checkpoints): (mpsc::Receiver<Committed>, pipeline::Orders, CheckpointSender),
 ) -> Result<tokio::sync::watch::Receiver<crate::runtime::PipelineStats>, AppError> {
     let setup = pipeline::Setup {
         streams,
@@ -325,7 +330,7 @@ fn start_pipeline(
     let (pipeline, stats) = Pipeline::new(setup);
     let beat = tasks.beat("pipeline", PIPELINE_BEAT);
     tasks.thread("pipeline", Stage::Pipeline, move |stop| {
-        pipeline.run(committed, checkpoints, &beat, &stop)
+        pipeline.run((committed, orders), checkpoints, &beat, &stop)
     })?;
     Ok(stats)
 }

@@ -12,6 +12,8 @@ from machine import Broken, eventually
 STEPS = pathlib.Path(__file__).resolve().parents[2] / "image/steps"
 SERVICE_SHELL = "/usr/lib/frond/service-shell"
 TRIAL_SECONDS = 70
+# A program that waits for input that never comes.
+HANGS = "/usr/bin/cat"
 
 
 def tool(*words, **more):
@@ -35,10 +37,14 @@ def bundle(folder, name, root, boot):
 
 def stick(stage):
     """All bundles of these scenarios, in a file system on a disk of their own; made once."""
-    folder = stage.work / "bundles"
-    disk = folder / "stick.img"
-    if disk.exists():
-        return disk
+    disk = stage.work / "bundles/stick.img"
+    stage.once("stick", lambda: disk.exists() or make_stick(stage, disk))
+    return disk
+
+
+def make_stick(stage, disk):
+    folder = disk.parent
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     root, boot = stage.images / "root.img", stage.images / "boot.img"
     (folder / "stick").mkdir()
@@ -78,7 +84,6 @@ def stick(stage):
     bundle(folder, "false-frond", images / "root.img", images / "boot.img")
 
     tool("mksquashfs", folder / "stick", disk, "-noI", "-noD", "-noF", "-noX", "-no-progress", "-quiet", "-all-root")
-    return disk
 
 
 def plug(stage):
@@ -128,7 +133,7 @@ def a_bundle_installed_by_hand_is_tried_confirmed_and_can_be_rolled_back(stage):
         raise Broken(f"frond slot status says: {told}")
     machine.ask("sync")
     machine.cut()
-    stage.keep_updated(machine)
+    stage.keep(machine, "updated")
     machine.start().ready()
     expect(machine, "b", "b")
     machine.ask("frond slot rollback")
@@ -151,26 +156,47 @@ def a_bundle_with_half_a_root_ends_on_the_old_slot(stage):
     falls_back(stage, "half-root").never_showed("service shell, slot b")
 
 
+def a_trial_that_hangs_ends_on_the_old_slot(stage):
+    """Its first program never does anything: the watchdog that the initramfs armed restarts the machine, into the old slot."""
+    machine = install_in_the_service_shell(stage, "hangs", "good")
+    machine.ask("sync")
+    machine.cut()
+    machine.start(init=HANGS, shell=False)
+    machine.shows("frond-start: slot b, confirmed: a")
+    machine.shows("frond-start: slot a, confirmed: a")
+    machine.cut()
+    machine.start(init=SERVICE_SHELL)
+    machine.shows("service shell, slot a")
+    expect(machine, "a", "a")
+    machine.cut()
+
+
 def falls_back(stage, name):
+    machine = install_in_the_service_shell(stage, name, name)
+    machine.ask("sync")
+    machine.shell.sendall(b"sync; busybox reboot -f\n")
+    machine.shell = None
+    machine.shows("service shell, slot a", times=2)
+    expect(machine, "a", "a")
+    return machine
+
+
+def install_in_the_service_shell(stage, name, bundle):
+    """A gateway with little more than a shell, RAUC, and this bundle installed: its trial comes next."""
     machine = stage.settled(name)
     machine.start(*plug(stage), init=SERVICE_SHELL)
     machine.shows("service shell, slot a")
     rauc_is_there(machine)
     mount_stick(machine)
     install = f"""
-        busctl call de.pengutronix.rauc / de.pengutronix.rauc.Installer InstallBundle 'sa{{sv}}' /run/stick/{name}.raucb 0 || exit 1
+        busctl call de.pengutronix.rauc / de.pengutronix.rauc.Installer InstallBundle 'sa{{sv}}' /run/stick/{bundle}.raucb 0 || exit 1
         until [ "$(busctl get-property de.pengutronix.rauc / de.pengutronix.rauc.Installer Operation)" = 's "idle"' ]; do sleep 1; done
         busctl get-property de.pengutronix.rauc / de.pengutronix.rauc.Installer LastError"""
     told = machine.ask(f"( {install} )", 300)
     if told.splitlines()[-1] != 's ""':
-        raise Broken(f"{name} was not installed: {told}")
+        raise Broken(f"{bundle} was not installed: {told}")
     if "BootNext" not in machine.ask("efibootmgr"):
         raise Broken("no trial is armed")
-    machine.ask("sync")
-    machine.shell.sendall(b"sync; busybox reboot -f\n")
-    machine.shell = None
-    machine.shows("service shell, slot a", times=2)
-    expect(machine, "a", "a")
     return machine
 
 
@@ -212,6 +238,7 @@ SCENARIOS = [
     a_bundle_installed_by_hand_is_tried_confirmed_and_can_be_rolled_back,
     a_bundle_whose_kernel_does_not_boot_ends_on_the_old_slot,
     a_bundle_with_half_a_root_ends_on_the_old_slot,
+    a_trial_that_hangs_ends_on_the_old_slot,
     a_bundle_whose_frond_does_nothing_ends_on_the_old_slot,
     power_cuts_during_an_install_leave_the_old_slot,
 ]

@@ -7,7 +7,7 @@ import subprocess
 
 import plant
 import sensor
-from machine import Broken, eventually
+from machine import SECURE_VARIABLES, TEST_KEY, Broken, eventually
 from plant import PASSWORD
 
 # CONNECT without a name, and one PUBLISH at QoS 1, as printf(1) takes them.
@@ -92,6 +92,13 @@ def a_stick_names_it_and_lets_in_by_ssh(stage, machine):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "scenario", "-f", str(key)], check=True)
     if speaks_ssh(machine.ssh_port):
         raise Broken("SSH is there before a key was provisioned")
+    before = machine.ask("hostname; cat /var/lib/site/mqtt.fingerprint; ls /var/lib/site/credstore.encrypted")
+    user = '[[user]]\nname = "oven"\npassword_hash_file = "mqtt-oven"\npublish = ["oven/#"]\n'
+    wrong = {"name": "press-hall-7\n", "frond.toml": user, "secrets/mqtt-other": "of somebody else"}
+    machine.insert(plant.stick(machine.folder / "wrong", wrong), name="wrong")
+    machine.shows("frond-provision: refused.*password hash mqtt-oven")
+    if machine.ask("hostname; cat /var/lib/site/mqtt.fingerprint; ls /var/lib/site/credstore.encrypted") != before:
+        raise Broken("a part of a refused stick counts")
     machine.insert(plant.stick(machine.folder / "usb", {"name": "press-hall-8\n", "authorized_keys": key.with_suffix(".pub").read_text()}))
     machine.shows("frond-provision: taken over from /dev/sd")
     eventually("SSH answers", lambda: speaks_ssh(machine.ssh_port))
@@ -151,8 +158,8 @@ def a_provisioned_card_is_a_site_gateway_and_confirms_its_slot(stage):
         raise Broken(f"the order of starts is not slot a alone: {entries}")
     machine.ask("sync")
     stage.keep_running(machine)
-    machine.resumed(stage.work / "settled/running").stop()
-    stage.keep_settled(machine)
+    machine.resumed(stage.work / "settled/running.memory").stop()
+    stage.keep(machine, "off")
     esp = machine.folder / "esp.img"
     disk = stage.work / "settled/off.qcow2"
     subprocess.run(["qemu-img", "dd", "-f", "qcow2", "-O", "raw", "bs=1M", "skip=1", "count=65", f"if={disk}", f"of={esp}"], check=True)
@@ -160,4 +167,39 @@ def a_provisioned_card_is_a_site_gateway_and_confirms_its_slot(stage):
         raise Broken("secrets can still be read from the ESP's sectors")
 
 
-SCENARIOS = [a_fresh_card_boots_ingests_and_says_what_is_missing, a_provisioned_card_is_a_site_gateway_and_confirms_its_slot]
+def a_board_with_secure_boot_starts_what_is_signed_and_nothing_else(stage):
+    """Firmware that knows one key: an image signed with it starts, and its kernel is locked down; one without is refused."""
+    folder = stage.work / "secure"
+    folder.mkdir()
+    key, card = folder / "key.pem", folder / "card.img"
+    subprocess.run(["openssl", "rsa", "-in", f"{TEST_KEY}.key", "-passin", "pass:snakeoil", "-out", key], check=True, capture_output=True)
+    subprocess.run(["cp", "--sparse=always", "--reflink=auto", stage.card, card], check=True)
+    for name, at, place in (("starter", plant.ESP, "EFI/BOOT/BOOTAA64.EFI"), ("frond", plant.BOOT_A, "EFI/frond/frond.efi")):
+        signed = folder / f"{name}.efi"
+        subprocess.run(["sbsign", "--key", key, "--cert", f"{TEST_KEY}.pem", "--output", signed, stage.images / f"kernel/{name}.efi"], check=True, capture_output=True)
+        plant.put(card, at, signed, place)
+    refused = stage.machine("refused", disk=stage.card, variables=SECURE_VARIABLES).start()
+    refused.shows("Access Denied|Security Violation")
+    refused.never_showed("frond-start:")
+    refused.cut()
+    machine = stage.machine("signed", disk=card, variables=SECURE_VARIABLES).start()
+    machine.shows("starter: slot a is next, confirmed: none")
+    machine.ready()
+    if machine.ask("tail -c 1 /sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c | hexdump -v -e '1/1 \"%d\"'") != "1":
+        raise Broken("the firmware says that secure boot is off")
+    if "[integrity]" not in machine.ask("cat /sys/kernel/security/lockdown"):
+        raise Broken("the kernel is not locked down")
+    # What is in the image is signed by Debian; with one byte more behind it, it is not.
+    machine.ask("module=$(find /usr/lib/modules -name squashfs.ko) && { cat $module; echo; } >/run/squashfs.ko")
+    code, told = machine.run("insmod /run/squashfs.ko")
+    if code == 0:
+        raise Broken("the kernel takes a module that nobody signed")
+    machine.ask("modprobe squashfs")
+    machine.cut()
+
+
+SCENARIOS = [
+    a_fresh_card_boots_ingests_and_says_what_is_missing,
+    a_provisioned_card_is_a_site_gateway_and_confirms_its_slot,
+    a_board_with_secure_boot_starts_what_is_signed_and_nothing_else,
+]

@@ -3,6 +3,7 @@
 mod buffer;
 mod certificate;
 pub mod check;
+pub mod component;
 pub mod demo;
 pub mod exit;
 pub mod hub;
@@ -29,6 +30,7 @@ use crate::config::LogLevel;
 use crate::platform::signals::Signals;
 use crate::platform::{log, memory};
 
+use component::ComponentCommand;
 use exit::Exit;
 
 /// Frond: firmware for edge gateways. Sensors in over MQTT, readings through sandboxed components, windows out to the
@@ -65,6 +67,9 @@ enum Command {
     Password(password::PasswordArgs),
     /// Make a key, and a certificate that vouches for itself, for a [[listener]]
     Certificate(certificate::CertificateArgs),
+    /// Write, inspect, test and measure components; start a quarantined one again
+    #[command(subcommand)]
+    Component(component::ComponentCommand),
     /// The two slots the system lives in
     #[command(subcommand)]
     Slot(slot::SlotCommand),
@@ -99,6 +104,7 @@ pub fn main() -> Exit {
             let compiled = crate::runtime::compile::child(&input, &output);
             finish(compiled.map(|()| Exit::Ok).map_err(anyhow::Error::from))
         }
+        Command::Component(ComponentCommand::Author(command)) => finish(component::run(&command)),
         Command::Reset(args) => finish(slot::reset(&args)),
         command => {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -131,6 +137,7 @@ async fn answer(command: Command, stop: CancellationToken) -> anyhow::Result<Exi
         Command::Status(args) => status::run(args).await,
         Command::Buffer(command) => buffer::run(command).await,
         Command::Slot(command) => slot::run(command).await,
+        Command::Component(ComponentCommand::Order(command)) => component::order::run(command).await,
         Command::Demo(args) => demo::run(args, stop).await,
         Command::Hub(args) => {
             let summary = hub::run(args.clone(), stop).await?;
@@ -153,6 +160,7 @@ async fn answer(command: Command, stop: CancellationToken) -> anyhow::Result<Exi
         | Command::LeafConf(_)
         | Command::Password(_)
         | Command::Certificate(_)
+        | Command::Component(ComponentCommand::Author(_))
         | Command::Reset(_)
         | Command::Compile { .. } => {
             unreachable!("handled before the runtime was made")

@@ -191,7 +191,8 @@ fn prefix(about: &Map<String, Json>) -> String {
         .collect()
 }
 
-fn quoted(text: &str) -> String {
+/// A cell of a CSV file.
+pub fn quoted(text: &str) -> String {
     if text.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", text.replace('"', "\"\""))
     } else {

@@ -64,6 +64,9 @@ pub async fn run(command: SlotCommand) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
+/// RAUC's service has these to itself (PrivateTmp=).
+const TEMPORARY: [&str; 2] = ["/tmp", "/var/tmp"];
+
 async fn status(booted: Slot, data_dir: &Path) -> anyhow::Result<()> {
     let record = Record::load(data_dir)?;
     println!("booted     {}", Standing::of(booted, record));
@@ -79,11 +82,13 @@ async fn status(booted: Slot, data_dir: &Path) -> anyhow::Result<()> {
     for slot in [Slot::A, Slot::B] {
         let state = rauc.state(slot).await?;
         let version = match (&state.version, slot) {
+            _ if !state.complete => "no system, an installation failed".to_owned(),
             (Some(version), _) => format!("bundle {version}"),
             (None, slot) if slot == booted => "as flashed".to_owned(),
             (None, _) => "no bundle".to_owned(),
         };
-        let since = state.installed.map(|at| format!(", installed {at}")).unwrap_or_default();
+        let installed = state.installed.filter(|_| state.complete);
+        let since = installed.map(|at| format!(", installed {at}")).unwrap_or_default();
         println!(
             "slot {slot}     {version}{since}; firmware: {}",
             state.boot_status.as_deref().unwrap_or("unknown")
@@ -100,6 +105,12 @@ async fn install(booted: Slot, data_dir: &Path, bundle: &Path, reboot: bool) -> 
         );
     };
     let bundle = bundle.canonicalize().with_context(|| format!("cannot find {}", bundle.display()))?;
+    if TEMPORARY.iter().any(|folder| bundle.starts_with(folder)) {
+        bail!(
+            "RAUC, which installs, has another {} than you: put the bundle elsewhere, below /var/lib for instance",
+            TEMPORARY.join(" and ")
+        );
+    }
     // Before the first byte: the other slot is no longer what was confirmed.
     record.expect("a confirmed slot is on record").installing().store(data_dir)?;
     let rauc = Installer::connect().await?;

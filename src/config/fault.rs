@@ -195,6 +195,9 @@ pub enum Fault {
     /// A key of another kind of component.
     #[error("means nothing without kind = \"wasmcloud\"")]
     NotWithKind,
+    /// A key of telemetry processors.
+    #[error("means nothing with kind = \"wasmcloud\": it gets messages, and no readings")]
+    OnlyTelemetry,
     /// The wrong end of a link.
     #[error("means nothing with this interface; {instead} does")]
     OtherEnd {

@@ -6,6 +6,7 @@
 //! `conf.d/*.toml` sorted by name. Secrets are paths, never values; relative ones are looked up under
 //! `$CREDENTIALS_DIRECTORY`.
 
+mod component;
 mod de;
 mod diagnose;
 mod fault;
@@ -26,6 +27,7 @@ use std::time::Duration;
 
 use crate::sample::{Durability, Lane};
 
+pub use component::{Component, Fallback};
 pub use diagnose::{ConfigError, Finding, Position, Problem, Warning};
 pub use fault::{Doubt, Fault, FilterFault, TemplateFault};
 pub use load::{DEFAULT, Inspection, MainFile, Paths, inspect, load, load_file, parse};
@@ -243,21 +245,6 @@ pub struct Uplink {
     pub backlog_share_percent: u8,
     /// Raw recall sends at most this many bytes per second. Default 256 KiB.
     pub recall_bytes_per_second: u64,
-}
-
-/// A WebAssembly component that processes readings.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Component {
-    /// The name streams refer to.
-    pub name: String,
-    /// The `.wasm` file.
-    pub path: PathBuf,
-    /// Linear memory, tables and everything else it may have, 1 MiB to 1 GiB. Default 16 MiB.
-    pub memory_bytes_max: u64,
-    /// Longest time one call may take, 1 ms to 60 s. Default 500 ms.
-    pub deadline: Duration,
-    /// Passed to the component as it is.
-    pub config: BTreeMap<String, String>,
 }
 
 /// One `[[stream]]`.

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Unexpected, Visitor};
 
+use super::component::Fallback;
 use super::units::{BYTES_FORM, DURATION_FORM, parse_bytes, parse_duration};
 use crate::sample::{Durability, Lane};
 
@@ -236,13 +237,23 @@ pub(super) struct Component {
     pub path: Option<String>,
     pub memory_bytes_max: Option<Bytes>,
     pub deadline: Option<Span>,
+    pub cpu_share_percent: Option<i64>,
+    pub readings_in_per_second: Option<i64>,
+    pub readings_out_per_second: Option<i64>,
+    pub alarms_per_second: Option<i64>,
+    pub state_bytes_max: Option<Bytes>,
+    pub fallback: Option<Fallback>,
+    pub hold_readings_max: Option<i64>,
+    pub quarantine_failures: Option<i64>,
+    pub quarantine_within: Option<Span>,
     #[serde(default)]
     pub config: BTreeMap<String, String>,
     pub kind: Option<Kind>,
     pub inbox_messages_max: Option<i64>,
     pub inbox_bytes_max: Option<Bytes>,
     pub overflow: Option<Overflow>,
-    pub messages_per_second_max: Option<i64>,
+    pub messages_in_per_second: Option<i64>,
+    pub messages_out_per_second: Option<i64>,
     #[serde(default)]
     pub link: Vec<Link>,
 }

@@ -13,8 +13,10 @@ pub struct Workload {
     pub component: Component,
     /// What waits for it.
     pub inbox: Inbox,
+    /// Messages it is given in a second, over ten seconds, 1 to 100,000. Default 1,000. More of them wait in the inbox.
+    pub messages_in_per_second: u32,
     /// Messages it may publish or request in a second, 1 to 100,000. Default 200.
-    pub messages_per_second_max: u32,
+    pub messages_out_per_second: u32,
     /// Its links.
     pub links: Vec<Link>,
 }

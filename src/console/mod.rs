@@ -1,7 +1,8 @@
 //! The local socket: what an operator on the gateway asks, answered in JSON, one line each way.
 //!
-//! `frond status` and `frond buffer` use it. Requests are served one at a time, each within [`PATIENCE`], so a client
-//! that hangs delays the next one and nothing else. Nothing here changes the gateway, and nothing survives a restart.
+//! `frond status`, `frond buffer` and `frond component` use it. Requests are served one at a time, each within
+//! [`PATIENCE`], so a client that hangs delays the next one and nothing else. Nothing here changes the gateway, except
+//! orders about components, which the pipeline obeys; nothing survives a restart.
 
 mod client;
 mod server;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::config::SOCKET_NAME;
+use crate::runtime::Order;
 
 /// A request is one line of at most this many bytes.
 const REQUEST_BYTES_MAX: u64 = 4_096;
@@ -27,7 +29,7 @@ const ANSWER_BYTES_MAX: u64 = 64 << 20;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What can be asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "ask")]
 pub enum Request {
     /// How the gateway is.
@@ -36,6 +38,12 @@ pub enum Request {
     Peek {
         /// How many, at most 100.
         count: usize,
+    },
+    /// Something is to be done about a component; answered by [`crate::runtime::Answer`].
+    Component {
+        /// What.
+        #[serde(flatten)]
+        order: Order,
     },
 }
 

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::block;
 use crate::cli::rows::{Block, Form};
+use crate::runtime::{Answer, Order, OrderSender};
 use crate::sample::Lane;
 use crate::store;
 
@@ -27,6 +29,7 @@ pub struct Console {
     path: PathBuf,
     sources: Sources,
     store: store::Handle,
+    orders: OrderSender,
 }
 
 /// Why the socket cannot be served.
@@ -46,7 +49,12 @@ pub enum ConsoleError {
 impl Console {
     /// Listens on the socket, replacing what a predecessor left. A socket behind which somebody listens is another
     /// gateway's, with another data folder and the same run folder.
-    pub fn bind(path: PathBuf, sources: Sources, store: store::Handle) -> Result<Console, ConsoleError> {
+    pub fn bind(
+        path: PathBuf,
+        sources: Sources,
+        store: store::Handle,
+        orders: OrderSender,
+    ) -> Result<Console, ConsoleError> {
         let listen = |source| ConsoleError::Listen { path: path.clone(), source };
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)
@@ -63,7 +71,7 @@ impl Console {
             _ => {}
         }
         let listener = UnixListener::bind(&path).map_err(listen)?;
-        Ok(Console { listener, path, sources, store })
+        Ok(Console { listener, path, sources, store, orders })
     }
 
     /// Answers until `stop`.
@@ -77,7 +85,8 @@ impl Console {
         let _ = std::fs::remove_file(&self.path);
     }
 
-    /// Cancel-safe: a request changes nothing, so it may be dropped half answered.
+    /// Cancel-safe: a request changes nothing, so it may be dropped half answered; an order is obeyed or not by the
+    /// pipeline, whether anybody hears the answer or not.
     async fn serve(&self, stream: UnixStream) {
         let (read, mut write) = stream.into_split();
         let mut line = String::new();
@@ -87,11 +96,25 @@ impl Console {
         let answer = match serde_json::from_str(&line) {
             Ok(Request::Status) => serde_json::to_vec(&self.sources.status()),
             Ok(Request::Peek { count }) => serde_json::to_vec(&self.peek(count.min(PEEK_MAX)).await),
+            Ok(Request::Component { order }) => serde_json::to_vec(&self.order(order).await),
             Err(err) => serde_json::to_vec(&serde_json::json!({ "error": err.to_string() })),
         };
         let mut answer = answer.expect("status and blocks serialize");
         answer.push(b'\n');
         let _ = write.write_all(&answer).await;
+    }
+
+    async fn order(&self, order: Order) -> Answer {
+        let Order::Release { component } = &order;
+        if let Some(workload) = self.sources.workloads.iter().find(|workload| workload.name() == component) {
+            return workload.release();
+        }
+        let (reply, answer) = oneshot::channel();
+        let stopping = || Answer::Refused("the gateway is stopping".to_owned());
+        if self.orders.send((order, reply)).await.is_err() {
+            return stopping();
+        }
+        answer.await.unwrap_or_else(|_| stopping())
     }
 
     async fn peek(&self, count: usize) -> Vec<serde_json::Value> {

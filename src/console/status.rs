@@ -15,7 +15,7 @@ use crate::ingest::{DOWN_ADVICE, DoorState, DoorView, Reason, session_suffix};
 use crate::lattice::LinkState;
 use crate::platform::clock::{self, WallClock};
 use crate::platform::process;
-use crate::runtime::PipelineStats;
+use crate::runtime::{ComponentStats, PipelineStats, Standing};
 use crate::sample::{Nanos, SECOND};
 use crate::store::StoreStats;
 use crate::uplink::{self, Mode, SLOW_ADVICE};
@@ -276,18 +276,48 @@ impl Sources {
                 store.commit_interval_ms
             ));
         }
-        for (name, component) in &pipeline.components {
-            if let Some(why) = &component.absent {
-                complaints.push(format!(
-                    "component {name} does not run, {} readings have passed it by: {why}; mend that, it is tried again by itself",
-                    component.passed_by
-                ));
-            } else if component.passed_by > 0 {
-                complaints
-                    .push(format!("component {name} failed: {} readings passed it by", component.passed_by));
-            }
-        }
+        complaints.extend(pipeline.components.iter().filter_map(|(name, stats)| component(name, stats)));
         complaints
+    }
+}
+
+/// What there is to complain of a component.
+fn component(name: &str, stats: &ComponentStats) -> Option<String> {
+    let fault = stats.last_fault.as_deref().unwrap_or("unknown reason");
+    let mut away = Vec::new();
+    for (count, what) in [
+        (stats.passed_by, "readings have passed it by"),
+        (stats.dropped, "readings were dropped"),
+        (stats.held, "readings wait for it"),
+        (stats.hold_dropped, "readings that waited were dropped"),
+        (stats.over_share, "of these came when its cpu_share_percent was used up"),
+        (stats.over_rate, "of these were beyond readings_in_per_second"),
+        (stats.readings_over, "of its readings were beyond readings_out_per_second and dropped"),
+        (stats.alarms_over, "of its alarms were beyond alarms_per_second and dropped"),
+        (stats.snapshots_rejected, "of its snapshots were beyond state_bytes_max and not taken"),
+    ] {
+        if count > 0 {
+            away.push(format!("{count} {what}"));
+        }
+    }
+    let readings = if away.is_empty() { "no reading has missed it".to_owned() } else { away.join(", ") };
+    match stats.standing {
+        Standing::Absent => {
+            let why = stats.absent.as_deref().unwrap_or("unknown reason");
+            Some(format!(
+                "component {name} does not run, {readings}: {why}; mend that, it is tried again by itself"
+            ))
+        }
+        Standing::Quarantined => Some(format!(
+            "component {name} is quarantined, {readings}: {fault}; put a sound file in its place, or frond component release {name}"
+        )),
+        Standing::Running | Standing::Restarting if away.is_empty() => None,
+        Standing::Running if stats.last_fault.is_none() => {
+            Some(format!("component {name} is beyond its limits: {readings}"))
+        }
+        Standing::Running | Standing::Restarting => {
+            Some(format!("component {name} failed: {readings}; {fault}"))
+        }
     }
 }
 

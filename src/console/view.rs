@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::cli::render::bytes;
+use crate::runtime::{ComponentStats, Standing};
 use crate::sample::SECOND;
 
 use super::status::{LinkStatus, SpecimenStatus, Status, UplinkStatus, WEAR_SETTLED};
@@ -29,6 +30,48 @@ impl fmt::Display for UplinkStatus {
             self.inflight_rows,
             self.resent_rows
         )
+    }
+}
+
+impl fmt::Display for ComponentStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let standing = match self.standing {
+            Standing::Running => "running",
+            Standing::Restarting => "failed, being restarted",
+            Standing::Quarantined => "quarantined",
+            Standing::Absent => "not there",
+        };
+        write!(
+            f,
+            "{standing}, {} readings in, {} out, {} ms in {} calls, {} of state",
+            self.readings_in,
+            self.readings_out,
+            self.call_ms,
+            self.calls,
+            bytes(self.state_bytes)
+        )?;
+        for (count, what) in [
+            (self.traps + self.deadlines + self.memory_faults, "failures"),
+            (self.restarts, "restarts"),
+            (self.passed_by, "passed it by"),
+            (self.dropped, "dropped"),
+            (self.held, "waiting"),
+            (self.hold_dropped, "dropped while waiting"),
+            (self.over_share, "over its share of time"),
+            (self.over_rate, "over its rate in"),
+            (self.readings_over, "dropped over its rate out"),
+            (self.alarms_over, "alarms dropped over their rate"),
+            (self.rows_rejected, "rows refused"),
+            (self.alarms_rejected, "alarms refused"),
+            (self.snapshots_rejected, "snapshots too large"),
+            (self.restores_failed, "states not taken back"),
+            (self.log_lines_dropped, "log lines dropped"),
+        ] {
+            if count > 0 {
+                write!(f, ", {count} {what}")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -153,6 +196,9 @@ impl fmt::Display for Status {
             self.pipeline.duplicates,
             self.pipeline.alarms
         )?;
+        for (name, component) in &self.pipeline.components {
+            writeln!(f, "{:<10} {name}: {component}", "component")?;
+        }
         for (name, workload) in &self.workloads {
             writeln!(f, "{:<10} {name}: {workload}", "component")?;
         }

@@ -13,7 +13,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::state::LeafFact;
 
-/// Answered by every server of the account since NATS 2.9.
+/// Answered by every server of the account since NATS 2.9; 2.10 does not pass it on over a leaf link, so that there another
+/// domain looks like no JetStream.
 const REQUEST: &str = "$SYS.REQ.ACCOUNT.PING.STATZ";
 
 /// How long to wait for the hub's answer after the local one: a long round trip.

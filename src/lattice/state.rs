@@ -207,20 +207,23 @@ impl Trouble {
     pub fn advice(&self) -> String {
         match self {
             Trouble::NoServer { at, .. } => format!(
-                "start nats-server (systemctl start nats-server), or set lattice.leaf.listen to where it listens instead of {at}"
+                "start nats-server (systemctl start frond-nats where its unit is installed), or set lattice.leaf.listen to where it listens instead of {at}"
             ),
             Trouble::Unreachable { .. } => {
                 "check the network and lattice.direct.url; frond keeps trying and buffers meanwhile".to_owned()
             }
             Trouble::Unprobed => "wait a second".to_owned(),
             Trouble::LeafDown => {
-                "check the network and the leaf's remote (frond leaf-conf); frond buffers meanwhile".to_owned()
+                "set lattice.leaf.hub if it is not set; check the network and the leaf's remote (frond leaf-conf); frond buffers \
+                 meanwhile".to_owned()
             }
             Trouble::NoJetStream { domain: None } => "enable JetStream at the hub with a domain, jetstream { domain: hub }, and set \
                  lattice.jetstream_domain to it: a leaf reaches JetStream by its domain only"
                 .to_owned(),
             Trouble::NoJetStream { domain: Some(domain) } => {
-                format!("enable JetStream at the hub: jetstream {{ domain: {domain} }}")
+                format!(
+                    "enable JetStream at the hub: jetstream {{ domain: {domain} }}; if it has another domain, set lattice.jetstream_domain to that"
+                )
             }
             Trouble::WrongDomain { domain: Some(domain) } => {
                 format!("set lattice.jetstream_domain to the hub's JetStream domain, or give the hub the domain {domain}")

@@ -1,4 +1,4 @@
-//! Components that could not be opened: readings pass them by, and opening is tried again.
+//! Components that could not be opened: their fallback takes their readings, and opening is tried again.
 //!
 //! Owned by the pipeline. What stops a component at the start may pass by itself (a full or unwritable cache) or be mended
 //! by somebody (a file that was not there), so it is tried again, in half a minute and then in twice the time, up to ten
@@ -22,9 +22,12 @@ pub(super) struct Absent(BTreeMap<String, Absence>);
 pub(super) struct Absence {
     /// Readings that passed it by.
     pub passed_by: u64,
+    /// Readings that were dropped meanwhile.
+    pub dropped: u64,
     /// Why it could not be opened, the last time.
     pub why: String,
-    snapshot: Option<Vec<u8>>,
+    /// The state of the last checkpoint.
+    pub snapshot: Option<Vec<u8>>,
     again_at: Nanos,
     pause: Nanos,
 }
@@ -36,6 +39,7 @@ impl Absent {
     pub fn note(&mut self, name: &str, why: String, now: Nanos) {
         let absence = self.0.entry(name.to_owned()).or_insert_with(|| Absence {
             passed_by: 0,
+            dropped: 0,
             why: String::new(),
             snapshot: None,
             again_at: 0,
@@ -64,14 +68,21 @@ impl Absent {
         }
     }
 
+    /// Readings are dropped because it is not there.
+    pub fn drop(&mut self, name: &str, readings: usize) {
+        if let Some(absence) = self.0.get_mut(name) {
+            absence.dropped += readings as u64;
+        }
+    }
+
     /// A component whose time to be tried again has come.
     pub fn due(&self, now: Nanos) -> Option<String> {
         self.0.iter().find(|(_, absence)| absence.again_at <= now).map(|(name, _)| name.clone())
     }
 
-    /// It is there. Returns the state that was kept for it, and how many readings passed it by.
-    pub fn found(&mut self, name: &str) -> (Option<Vec<u8>>, u64) {
-        self.0.remove(name).map_or((None, 0), |absence| (absence.snapshot, absence.passed_by))
+    /// It is there. Returns what was kept for it.
+    pub fn found(&mut self, name: &str) -> Option<Absence> {
+        self.0.remove(name)
     }
 
     /// The states kept.
@@ -79,9 +90,9 @@ impl Absent {
         self.0.iter().filter_map(|(name, absence)| Some((name.clone(), absence.snapshot.clone()?)))
     }
 
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = (&String, &Absence)> {
-        self.0.iter()
+    /// One of them.
+    pub fn get(&self, name: &str) -> Option<&Absence> {
+        self.0.get(name)
     }
 }
 
@@ -108,7 +119,9 @@ mod tests {
         }
         assert_eq!(pauses, [30, 60, 120, 240, 480, 600, 600]);
         assert_eq!(absent.snapshots().collect::<Vec<_>>(), [("limits".to_owned(), vec![7])]);
-        assert_eq!(absent.found("limits"), (Some(vec![7]), 5));
-        assert_eq!(absent.iter().count() + usize::from(absent.due(i64::MAX).is_some()), 0);
+        absent.drop("limits", 3);
+        let found = absent.found("limits").unwrap();
+        assert_eq!((found.snapshot, found.passed_by, found.dropped), (Some(vec![7]), 5, 3));
+        assert!(absent.get("limits").is_none() && absent.due(i64::MAX).is_none());
     }
 }

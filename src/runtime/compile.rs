@@ -12,7 +12,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::platform::limits;
+use crate::platform::{limits, spawn};
 use crate::runtime::Cause;
 
 /// Address space of the child. A component of 150 KB takes 25 MiB, and it grows with the largest function; what does not
@@ -79,15 +79,17 @@ pub(super) fn compile(name: &str, compiler: &Path, wasm: &Path, out: &Path) -> R
     let start = |source| CompileError::Start { compiler: compiler.to_owned(), source };
     let started = Instant::now();
     tracing::info!(component = name, "compiling component");
-    let mut child = Command::new(compiler)
+    let mut command = Command::new(compiler);
+    command
         .arg("compile")
         .args([wasm, out])
         .env_clear()
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(start)?;
+        .stderr(Stdio::piped());
+    // A gateway that ends leaves no compiler behind.
+    spawn::bind_to_parent(&mut command);
+    let mut child = command.spawn().map_err(start)?;
     let stderr = child.stderr.take().expect("standard error is piped");
     let ended = listen(stderr).map_err(start)?;
     let reason = loop {

@@ -15,6 +15,10 @@ pub struct Counters {
     pub alarms: AtomicU64,
     /// Readings that passed by it because it failed or was being restarted.
     pub passed_by: AtomicU64,
+    /// Readings that were dropped because it failed or was being restarted, and its fallback is `drop`.
+    pub dropped: AtomicU64,
+    /// Times it was quarantined.
+    pub quarantines: AtomicU64,
     /// Calls that ended in a trap, or in anything else that is not named below.
     pub traps: AtomicU64,
     /// Calls that took too long.
@@ -37,6 +41,16 @@ pub struct Counters {
     pub snapshots_rejected: AtomicU64,
     /// Snapshots that the component did not take back; it started without state.
     pub restores_failed: AtomicU64,
+    /// Nanoseconds spent in calls.
+    pub call_ns: AtomicU64,
+    /// Readings that fell back because its share of the time was used up.
+    pub over_share: AtomicU64,
+    /// Readings that fell back because there were more than it may be given.
+    pub over_rate: AtomicU64,
+    /// Readings it gave back beyond what it may, dropped.
+    pub readings_over: AtomicU64,
+    /// Alarms beyond what it may raise, dropped.
+    pub alarms_over: AtomicU64,
     /// Log lines written.
     pub log_lines: AtomicU64,
     /// Log lines dropped because there were too many.

@@ -14,6 +14,7 @@ use wasmtime::component::{Component, InstancePre, ResourceTable};
 use wasmtime::{Store, Trap};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+use crate::block::SeriesEntry;
 use crate::runtime::Cause;
 use crate::runtime::bindings::exports::frond::telemetry::{processor, state};
 use crate::runtime::bindings::frond::telemetry::types::{Batch, Output, Series};
@@ -24,7 +25,7 @@ use crate::runtime::host::{EPOCH_TICK, Host};
 use crate::runtime::meter::Meter;
 use crate::runtime::voice::{Level, Voice};
 use crate::runtime::wasi;
-use crate::sample::SeriesId;
+use crate::sample::{Reading, SeriesId};
 
 /// Most series one instance may register, as `wit/` says.
 const REGISTERED_MAX: u32 = 4096;
@@ -57,6 +58,12 @@ pub enum Fault {
     /// It was refused memory, and did not get over it.
     #[error("it needs more memory than memory_bytes_max grants")]
     Memory,
+}
+
+/// Why no instance was made.
+pub(super) enum Unmade {
+    Fault(Fault),
+    Refused(String),
 }
 
 /// What the exports of a component are, looked up once.
@@ -139,7 +146,7 @@ impl Exports {
 
 impl Instance {
     /// Makes an instance. Nothing but its start functions has run.
-    pub(super) fn start(exports: &Exports, grant: &Grant) -> Result<Instance, Fault> {
+    fn start(exports: &Exports, grant: &Grant) -> Result<Instance, Fault> {
         let mut store = Store::new(exports.pre.engine(), Room::new(grant));
         store.limiter(|room| &mut room.meter);
         store.set_hostcall_fuel(TAKEN_BYTES_MAX);
@@ -158,19 +165,50 @@ impl Instance {
         }
     }
 
+    /// Makes one and gives it its options.
+    pub(super) fn make(
+        exports: &Exports,
+        grant: &Grant,
+        options: &[(String, String)],
+    ) -> Result<Instance, Unmade> {
+        let mut instance = Instance::start(exports, grant).map_err(Unmade::Fault)?;
+        match instance.configure(options) {
+            Ok(Ok(())) => Ok(instance),
+            Ok(Err(reason)) => Err(Unmade::Refused(reason)),
+            Err(fault) => Err(Unmade::Fault(fault)),
+        }
+    }
+
+    /// Announces the series among the rows that it has not seen yet.
+    pub(super) fn introduce(
+        &mut self,
+        rows: &[Reading],
+        describe: &mut dyn FnMut(SeriesId) -> SeriesEntry,
+    ) -> Result<(), Fault> {
+        let known = self.known();
+        let mut new = Vec::new();
+        for reading in rows {
+            if known.insert(reading.series.0) {
+                let SeriesEntry { name, unit, labels } = describe(reading.series);
+                new.push(Series { id: reading.series.0, name, unit, labels: labels.into_iter().collect() });
+            }
+        }
+        if new.is_empty() { Ok(()) } else { self.announce(&new) }
+    }
+
     /// The series it may name.
     pub(super) fn known(&mut self) -> &mut Known {
         &mut self.store.data_mut().known
     }
 
-    pub(super) fn configure(&mut self, options: &[(String, String)]) -> Result<Result<(), String>, Fault> {
+    fn configure(&mut self, options: &[(String, String)]) -> Result<Result<(), String>, Fault> {
         self.begin();
         let result =
             drive(&self.request, &mut refuse, self.processor.call_configure(&mut self.store, options));
         result.map_err(|stop| fault(stop, &self.store))
     }
 
-    pub(super) fn announce(&mut self, series: &[Series]) -> Result<(), Fault> {
+    fn announce(&mut self, series: &[Series]) -> Result<(), Fault> {
         self.begin();
         let result = drive(&self.request, &mut refuse, self.processor.call_announce(&mut self.store, series));
         result.map_err(|stop| fault(stop, &self.store))

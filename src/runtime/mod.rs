@@ -10,18 +10,21 @@
 //!   │ instantiate, configure, restore the last snapshot
 //!   ├─ works ──────────────▶ Ready ── trap, deadline, memory ──┐
 //!   │                          ▲                               ▼
-//!   └─ fails ──────────────────┼──────────────────────────▶ Discarded
-//!                              │                               │ after 1 s, doubling to 60 s
-//!                              └────────── Loading ◀───────────┘ with the next batch
+//!   └─ fails ──────────────────┼──────────────────────────▶ Discarded ── ten times in ten minutes ──▶ Quarantined
+//!                              │                               │ after 1 s, doubling to 60 s           │ another file,
+//!                              └────────── Loading ◀───────────┘ with the next batch                   │ operator, restart
+//!                                             ▲                                                        │
+//!                                             └────────────────────────────────────────────────────────┘
 //! ```
 //! A minute in Ready makes the next pause one second again. An instance is never used again after a fault: a new one is
-//! made from the last snapshot. Whatever a component does, its stream goes on: a batch that it did not finish, and every
-//! batch until there is a new instance, passes through as it came and is counted.
+//! made from the last snapshot. Whatever a component does, its stream goes on by the component's fallback: a batch that it
+//! did not finish, and every batch until there is a new instance, passes through as it came, is dropped, or waits
+//! ([`hold`]), and is counted. The [`roster`] knows which component is where in the picture; `lifecycle` decides.
 //!
 //! Across power loss: the `.wasm` is the artifact of record and the state is whatever snapshot the pipeline stored with
 //! its checkpoint. Compiled components are a cache: each is checked before it is mapped, and may be deleted at any time.
 //!
-//! Bounds: memory and time of each call (from the configuration), rows, alarms and bytes taken over from a call, log
+//! Bounds: memory and time of each call, share of the time, readings and alarms a second ([`quota`]), rows, alarms and bytes taken over from a call, log
 //! lines, series registered, the snapshot's size, the cache's files. What exceeds one is dropped and counted in
 //! [`Counters`].
 
@@ -30,14 +33,23 @@ mod artifact;
 pub(crate) mod code;
 pub mod compile;
 pub(crate) mod counters;
+mod desk;
 mod exchange;
+mod hold;
 pub(crate) mod host;
+pub mod inspection;
 mod instance;
 pub(crate) mod lifecycle;
 pub(crate) mod meter;
+pub(crate) mod opener;
+mod order;
+mod outcome;
 mod outputs;
 pub mod pipeline;
 mod processor;
+pub(crate) mod quota;
+mod roster;
+mod seat;
 mod state;
 mod stats;
 pub(crate) mod voice;
@@ -49,9 +61,11 @@ pub use compile::CompileError;
 pub use counters::Counters;
 pub use host::{Host, HostError};
 pub use instance::Fault;
+pub use order::{Answer, Order, OrderSender};
+pub use outcome::{Outcome, Processed, Reason, Restored};
 pub use pipeline::Pipeline;
-pub use processor::{Outcome, Processed, Processor, Reason, Restored};
-pub use stats::{ComponentStats, PipelineStats};
+pub use processor::Processor;
+pub use stats::{ComponentStats, PipelineStats, Standing};
 
 /// A cause from wasmtime, whose error type is none of the standard library's.
 pub(crate) type Cause = Box<dyn std::error::Error + Send + Sync>;

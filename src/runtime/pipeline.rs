@@ -1,10 +1,12 @@
-//! The pipeline thread: committed groups in, checkpoints out. It owns the component instances and the reducers.
+//! The pipeline thread: committed groups in, checkpoints out. It owns the components ([`super::roster`]) and the reducers.
 //!
 //! ```text
 //! group ─▶ component ─▶ reducer ─▶ closed windows ┐
 //!   │         └──────────────────▶ alarms ────────┼─▶ checkpoint: position, state, raw blocks, outputs
 //!   └──────────────▶ raw readings, sorted ────────┘        one at a time, one transaction each
 //! ```
+//! Windows of a stream whose readings are held back for its component do not close by silence: what is held belongs into
+//! them.
 //! A checkpoint is taken when windows have closed (`checkpoint_interval_min` after the first), when an alarm was raised (at
 //! once), when enough raw readings have gathered, when senders of window streams wait, and every `checkpoint_interval`.
 //! Nothing here survives a power cut by itself: the next start gets the last checkpoint's state and the groups after it.
@@ -13,13 +15,14 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use crate::block::SeriesEntry;
 use crate::config;
@@ -29,16 +32,20 @@ use crate::sample::{BootId, Durability, Reading, SeriesId, StreamId, Timeline};
 use crate::store;
 use crate::supervise::Beat;
 
-use super::absent::{Absence, Absent};
+use super::desk::{Desk, nameless};
+use super::order::{Answer, Order};
 use super::outputs::Line;
+use super::roster::{Roster, Sink, Worked};
 use super::state::State;
-use super::stats::{ComponentStats, PipelineStats};
-use super::{Host, Processor, Restored};
+use super::stats::PipelineStats;
 
 /// Readings between two checkpoints: 65,536 × 32 B = 2 MiB in memory, and as much to replay after a crash.
 const RAW_READINGS_MAX: usize = 65_536;
 /// How often idle series are looked for.
 const TICK: Duration = Duration::from_millis(250);
+
+/// Orders of an operator.
+pub type Orders = mpsc::Receiver<(Order, oneshot::Sender<Answer>)>;
 
 /// What the pipeline is made from.
 #[derive(Debug)]
@@ -70,10 +77,7 @@ pub struct Pipeline {
     setup: Setup,
     lines: BTreeMap<StreamId, Line>,
     series: BTreeMap<SeriesId, SeriesEntry>,
-    processors: BTreeMap<String, Processor>,
-    /// What components run in; `None` when none can.
-    host: Option<Host>,
-    absent: Absent,
+    roster: Roster,
     raw: BTreeMap<(StreamId, Timeline), Vec<Reading>>,
     raw_readings: usize,
     position: u64,
@@ -91,6 +95,7 @@ pub struct Pipeline {
 enum Event {
     Stop,
     Group(Committed),
+    Order(Order, oneshot::Sender<Answer>),
     Checkpointed,
     Tick,
     StoreGone,
@@ -107,9 +112,7 @@ impl Pipeline {
         let pipeline = Pipeline {
             lines,
             series,
-            processors: BTreeMap::new(),
-            host: None,
-            absent: Absent::default(),
+            roster: Roster::empty(),
             raw: BTreeMap::new(),
             raw_readings: 0,
             position: 0,
@@ -129,7 +132,7 @@ impl Pipeline {
     /// thread of its own: component calls and encoding happen between its awaits.
     pub fn run(
         mut self,
-        mut committed: mpsc::Receiver<Committed>,
+        (mut committed, mut orders): (mpsc::Receiver<Committed>, Orders),
         checkpoints: mpsc::Sender<(Checkpoint, oneshot::Sender<()>)>,
         beat: &Beat,
         stop: &CancellationToken,
@@ -138,24 +141,31 @@ impl Pipeline {
             .enable_time()
             .build()
             .expect("a runtime without I/O needs nothing from the system");
-        self.open_components();
+        let Setup { components, compiler, cache_dir, .. } = &self.setup;
+        self.roster = Roster::open(components, compiler.clone(), cache_dir.clone(), clock::boottime());
         self.restore();
         let mut outstanding: Option<oneshot::Receiver<()>> = None;
         let mut next_tick = Instant::now();
         loop {
             beat.touch();
             let full = self.raw_readings >= RAW_READINGS_MAX && outstanding.is_some();
-            let event = runtime.block_on(next_event(&mut committed, &mut outstanding, full, next_tick, stop));
+            let group = async { if full { std::future::pending().await } else { committed.recv().await } };
+            let event = next_event(group, orders.recv(), &mut outstanding, next_tick, stop);
+            let event = runtime.block_on(event);
             match event {
                 Event::Stop | Event::StoreGone => break,
                 Event::Group(group) => self.take(group, &runtime),
+                Event::Order(order, reply) => {
+                    // Nobody may be waiting any more.
+                    let _ = reply.send(self.roster.obey(&order));
+                }
                 Event::Checkpointed => {
                     fault::point("pipeline.after_checkpoint");
                     outstanding = None;
                 }
                 Event::Tick => {
                     next_tick = Instant::now() + TICK;
-                    self.tick();
+                    self.tick(&runtime);
                 }
             }
             if outstanding.is_none() && self.is_due() {
@@ -176,63 +186,6 @@ impl Pipeline {
         Ok(())
     }
 
-    fn open_components(&mut self) {
-        let now = clock::boottime();
-        if self.setup.components.is_empty() {
-            return;
-        }
-        match Host::new() {
-            Ok(host) => self.host = Some(host),
-            Err(err) => {
-                let why = crate::platform::log::chain(&err).to_string();
-                error!(error = why, "no component can run; readings pass them by");
-                self.setup
-                    .components
-                    .iter()
-                    .for_each(|component| self.absent.note(&component.name, why.clone(), now));
-            }
-        }
-        for component in self.setup.components.clone() {
-            self.open(&component, now);
-        }
-    }
-
-    fn open(&mut self, component: &config::Component, now: i64) {
-        let Some(host) = &self.host else { return };
-        match Processor::open(host, component, &self.setup.compiler, &self.setup.cache_dir) {
-            Ok(processor) => {
-                info!(component = component.name, "component ready");
-                self.processors.insert(component.name.clone(), processor);
-            }
-            Err(err) => {
-                let why = crate::platform::log::chain(&err).to_string();
-                error!(
-                    component = component.name,
-                    error = why,
-                    "component cannot be opened; readings pass it by"
-                );
-                self.absent.note(&component.name, why, now);
-            }
-        }
-    }
-
-    /// Tries again to open one that could not be.
-    fn open_again(&mut self, now: i64) {
-        let Some(name) = self.absent.due(now) else { return };
-        let Some(component) = self.setup.components.iter().find(|component| component.name == name).cloned()
-        else {
-            return;
-        };
-        self.open(&component, now);
-        let Some(processor) = self.processors.get_mut(&name) else { return };
-        let (snapshot, passed_by) = self.absent.found(&name);
-        warn!(component = name, passed_by, "component is there again");
-        processor.missed(passed_by);
-        if let Some(snapshot) = snapshot {
-            restore_one(&name, processor, snapshot);
-        }
-    }
-
     fn restore(&mut self) {
         let state = match State::decode(&self.setup.state) {
             Ok(state) => state,
@@ -251,12 +204,7 @@ impl Pipeline {
                 error!(stream = stream.0, error = %crate::platform::log::chain(&err), "open windows cannot be read");
             }
         }
-        for (name, snapshot) in state.components {
-            let Some(snapshot) = self.absent.keep(&name, snapshot) else { continue };
-            if let Some(processor) = self.processors.get_mut(&name) {
-                restore_one(&name, processor, snapshot);
-            }
-        }
+        self.roster.restore(state.components, state.held, state.raised);
     }
 
     fn take(&mut self, group: Committed, runtime: &tokio::runtime::Runtime) {
@@ -282,56 +230,49 @@ impl Pipeline {
             if line.durability() == Durability::Reading {
                 self.raw.entry((stream, timeline)).or_default().extend_from_slice(&readings);
             }
-            let readings = self.process(stream, timeline, readings, now, runtime);
-            if let Some(line) = self.lines.get_mut(&stream) {
+            let Some(name) = line.component().map(str::to_owned) else {
+                line.push(timeline, &readings, now);
+                continue;
+            };
+            self.through(runtime, |roster, desk, sink| {
+                roster.work(&name, (stream, timeline), readings, desk, sink);
+            });
+        }
+    }
+
+    /// Lets components work, and takes what they give.
+    fn through(
+        &mut self,
+        runtime: &tokio::runtime::Runtime,
+        work: impl FnOnce(&mut Roster, &mut Desk<'_>, Sink<'_>),
+    ) {
+        let now = clock::boottime();
+        let Pipeline { roster, lines, series, setup, stats, urgent, dirty, .. } = self;
+        let mut desk = Desk { series, store: &setup.store, runtime, now };
+        let mut sink = |stream, timeline, Worked { readings, alarms }| {
+            let line = lines.entry(stream).or_insert_with(|| retired(stream, &setup.stream_names));
+            *dirty = true;
+            if !alarms.is_empty() {
+                stats.alarms += alarms.len() as u64;
+                *urgent = true;
+                line.push_alarms(timeline, alarms);
+            }
+            if !readings.is_empty() {
                 line.push(timeline, &readings, now);
             }
-        }
+        };
+        work(roster, &mut desk, &mut sink);
     }
 
-    /// Sends a batch through the stream's component, if it has one that works.
-    fn process(
-        &mut self,
-        stream: StreamId,
-        timeline: Timeline,
-        readings: Vec<Reading>,
-        now: i64,
-        runtime: &tokio::runtime::Runtime,
-    ) -> Vec<Reading> {
-        let Some(line) = self.lines.get_mut(&stream) else { return readings };
-        let Some(name) = line.component() else { return readings };
-        let Some(processor) = self.processors.get_mut(name) else {
-            self.absent.pass_by(name, readings.len());
-            return readings;
-        };
-        let (series, store) = (&self.series, &self.setup.store);
-        let mut registered = Vec::new();
-        let describe = |id: SeriesId| series.get(&id).cloned().unwrap_or_else(|| nameless(id));
-        let register = |name: &str, unit: &str| {
-            let entry = SeriesEntry { name: name.to_owned(), unit: unit.to_owned(), labels: BTreeMap::new() };
-            let outcome = runtime.block_on(store.intern(stream, entry.clone()));
-            let id = outcome.map_err(|err| err.to_string())?.map_err(|err| err.to_string())?;
-            registered.push((id, entry));
-            Ok(id)
-        };
-        let processed = processor.process(now, &readings, describe, register);
-        self.series.extend(registered);
-        if !processed.alarms.is_empty() {
-            self.stats.alarms += processed.alarms.len() as u64;
-            self.urgent = true;
-            line.push_alarms(timeline, processed.alarms);
-        }
-        processed.readings
-    }
-
-    fn tick(&mut self) {
+    fn tick(&mut self, runtime: &tokio::runtime::Runtime) {
         let now = clock::boottime();
-        for line in self.lines.values_mut() {
-            if line.advance(now) {
+        // First what was held back, which belongs into windows that are open still.
+        self.through(runtime, |roster, desk, sink| roster.tick(desk, sink));
+        for (stream, line) in &mut self.lines {
+            if !self.roster.holds(*stream) && line.advance(now) {
                 self.dirty = true;
             }
         }
-        self.open_again(now);
         self.publish_stats();
     }
 
@@ -373,12 +314,9 @@ impl Pipeline {
             raw.into_iter().flat_map(|(key, readings)| super::outputs::raw_blocks(key, readings)).collect();
         let state = State {
             reducers: self.lines.iter().filter_map(|(id, line)| Some((*id, line.snapshot()?))).collect(),
-            components: self
-                .processors
-                .iter_mut()
-                .filter_map(|(name, processor)| Some((name.clone(), processor.snapshot()?)))
-                .chain(self.absent.snapshots())
-                .collect(),
+            components: self.roster.snapshots(),
+            held: self.roster.held(),
+            raised: self.roster.raised(),
         };
         self.stats.checkpoints += 1;
         self.stats.output_bytes += outputs.iter().map(|output| output.body.len() as u64).sum::<u64>();
@@ -403,27 +341,16 @@ impl Pipeline {
         self.stats.late = late;
         self.stats.duplicates = duplicates;
         self.stats.position = self.position;
-        let opened =
-            self.processors.iter().map(|(name, processor)| (name, ComponentStats::of(processor.counters())));
-        let absent = self.absent.iter().map(|(name, Absence { passed_by, why, .. })| {
-            let (passed_by, absent) = (*passed_by, Some(why.clone()));
-            (name, ComponentStats { passed_by, absent, ..ComponentStats::default() })
-        });
-        self.stats.components = opened.chain(absent).map(|(name, stats)| (name.clone(), stats)).collect();
+        self.stats.components = self.roster.stats();
         self.stats_out.send_replace(self.stats.clone());
     }
 }
 
-fn restore_one(name: &str, processor: &mut Processor, snapshot: Vec<u8>) {
-    if let Restored::SetAside(reason) = processor.restore_from(snapshot) {
-        error!(component = name, reason, "component does not take its state back; it starts without");
-    }
-}
-
+/// The next thing to do. What it does not return is not lost: receiving from a channel is cancel-safe.
 async fn next_event(
-    committed: &mut mpsc::Receiver<Committed>,
+    group: impl Future<Output = Option<Committed>>,
+    order: impl Future<Output = Option<(Order, oneshot::Sender<Answer>)>>,
     outstanding: &mut Option<oneshot::Receiver<()>>,
-    full: bool,
     next_tick: Instant,
     stop: &CancellationToken,
 ) -> Event {
@@ -432,7 +359,8 @@ async fn next_event(
         () = stop.cancelled() => Event::Stop,
         () = answered(outstanding) => Event::Checkpointed,
         () = tokio::time::sleep_until(next_tick) => Event::Tick,
-        group = committed.recv(), if !full => group.map_or(Event::StoreGone, Event::Group),
+        Some((order, reply)) = order => Event::Order(order, reply),
+        group = group => group.map_or(Event::StoreGone, Event::Group),
     }
 }
 
@@ -450,10 +378,6 @@ async fn answered(outstanding: &mut Option<oneshot::Receiver<()>>) {
 
 fn retired(stream: StreamId, names: &BTreeMap<StreamId, String>) -> Line {
     Line::retired(names.get(&stream).cloned().unwrap_or_default())
-}
-
-fn nameless(id: SeriesId) -> SeriesEntry {
-    SeriesEntry { name: format!("series-{}", id.0), unit: String::new(), labels: BTreeMap::new() }
 }
 
 /// Shared by the outputs: an entry for every series in `rows`.

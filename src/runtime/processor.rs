@@ -1,22 +1,27 @@
 //! A component with its life: opened once, called with batches, discarded and made again when it fails.
 
+mod recovery;
+
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crate::block::{self, SeriesEntry};
-use crate::config;
-use crate::runtime::bindings::frond::telemetry::types::{Batch, Readings, Series};
+use crate::block::SeriesEntry;
+use crate::config::{self, Fallback};
+use crate::runtime::bindings::frond::telemetry::types::{Batch, Readings};
 use crate::runtime::code::{self, OpenError};
 use crate::runtime::counters::{Counters, add, bump};
 use crate::runtime::exchange::{self, BATCH_ROWS_MAX, Given};
 use crate::runtime::host::Host;
-use crate::runtime::instance::{Exports, Fault, Grant, Instance, Register};
-use crate::runtime::lifecycle::Stand;
+use crate::runtime::instance::{Exports, Grant, Instance, Register, Unmade};
+use crate::runtime::lifecycle::{Life, Stand, Tolerance};
+use crate::runtime::outcome::{Outcome, Processed, Reason};
+use crate::runtime::quota::{Excess, Quota, Rates};
 use crate::runtime::voice::Voice;
-use crate::sample::{Nanos, Reading, SeriesId};
+use crate::sample::{Nanos, Reading, SECOND, SeriesId};
 
-/// Largest snapshot: one is written with each checkpoint, and 1 MiB a minute is 1.5 GB a day, all of the wear budget.
-const SNAPSHOT_BYTES_MAX: usize = 1 << 20;
+/// Between two lines of the log that say that a component is beyond its limits: six an hour, however it wavers.
+const TELL_LIMITS_EVERY: Nanos = 600 * SECOND;
 
 /// A component at work.
 pub struct Processor {
@@ -25,60 +30,19 @@ pub struct Processor {
     grant: Grant,
     options: Vec<(String, String)>,
     instance: Option<Instance>,
-    stand: Stand,
+    life: Life,
+    quota: Quota,
+    state_bytes_max: usize,
+    /// When it was last told that it is beyond its limits.
+    told_at: Option<Nanos>,
+    fallback: Fallback,
+    /// Why it failed, the last time.
+    last_fault: String,
     /// The clock as the last batch saw it.
     now: Nanos,
     snapshot: Option<Vec<u8>>,
     /// Columns, kept for their capacity.
     batch: Batch,
-}
-
-/// What became of a batch.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Processed {
-    /// The readings that go on.
-    pub readings: Vec<Reading>,
-    /// Alarms, oldest first.
-    pub alarms: Vec<block::Alarm>,
-    /// Whether the component had its say.
-    pub outcome: Outcome,
-}
-
-/// Whether the component had its say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// It worked on the whole batch.
-    Processed,
-    /// The batch, or its end, passed through as it came.
-    PassedThrough(Reason),
-}
-
-/// Why readings passed through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// The component trapped.
-    Trap,
-    /// It took too long.
-    Deadline,
-    /// It needed more memory than it may have.
-    Memory,
-    /// It failed before, and its pause is not over.
-    BackingOff,
-}
-
-/// What became of a snapshot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Restored {
-    /// The component goes on from it.
-    Taken,
-    /// The component did not take it, and starts without state.
-    SetAside(String),
-}
-
-/// Why no instance was made.
-enum Unmade {
-    Fault(Fault),
-    Refused(String),
 }
 
 // === impl Processor ===
@@ -92,8 +56,18 @@ impl Processor {
         compiler: &Path,
         cache_dir: &Path,
     ) -> Result<Processor, OpenError> {
+        Processor::open_as(host, component, compiler, cache_dir, Arc::default())
+    }
+
+    /// As [`Processor::open`], for a component that has counted before.
+    pub(super) fn open_as(
+        host: &Host,
+        component: &config::Component,
+        compiler: &Path,
+        cache_dir: &Path,
+        counters: Arc<Counters>,
+    ) -> Result<Processor, OpenError> {
         let name = || component.name.clone();
-        let counters = Arc::new(Counters::default());
         let code = code::load(host, component, compiler, cache_dir, &counters)?;
         if let Some(import) = code::ungranted(host, &code) {
             return Err(OpenError::Import { component: name(), import });
@@ -107,7 +81,7 @@ impl Processor {
             counters,
         };
         let options: Vec<(String, String)> = component.config.clone().into_iter().collect();
-        let instance = match make(&exports, &grant, &options) {
+        let instance = match Instance::make(&exports, &grant, &options) {
             Ok(instance) => instance,
             Err(Unmade::Fault(source)) => return Err(OpenError::Start { component: name(), source }),
             Err(Unmade::Refused(reason)) => return Err(OpenError::Options { component: name(), reason }),
@@ -118,7 +92,20 @@ impl Processor {
             grant,
             options,
             instance: Some(instance),
-            stand: Stand::Ready { since: i64::MIN, failures: 0 },
+            life: Life::new(Tolerance {
+                failures: component.quarantine_failures,
+                within: Nanos::try_from(component.quarantine_within.as_nanos()).unwrap_or(Nanos::MAX),
+            }),
+            quota: Quota::new(Rates {
+                share_percent: component.cpu_share_percent,
+                readings_in: component.readings_in_per_second,
+                readings_out: component.readings_out_per_second,
+                alarms: component.alarms_per_second,
+            }),
+            state_bytes_max: component.state_bytes_max,
+            told_at: None,
+            fallback: component.fallback,
+            last_fault: String::new(),
             now: i64::MIN,
             snapshot: None,
             batch: Batch {
@@ -131,9 +118,10 @@ impl Processor {
         })
     }
 
-    /// Readings that passed by before it was opened.
-    pub(super) fn missed(&self, readings: u64) {
-        add(&self.grant.counters.passed_by, readings as usize);
+    /// What became of readings before it was opened.
+    pub(super) fn missed(&self, passed_by: u64, dropped: u64) {
+        add(&self.grant.counters.passed_by, passed_by as usize);
+        add(&self.grant.counters.dropped, dropped as usize);
     }
 
     /// Lets the component work on `readings`, all of one stream, in the order they came. `now` is monotonic. `describe` is
@@ -150,15 +138,27 @@ impl Processor {
     ) -> Processed {
         self.now = now;
         self.grant.voice.refill(now);
+        self.quota.refill(now);
         let mut processed = Processed {
             readings: Vec::with_capacity(readings.len()),
             alarms: Vec::new(),
+            held: Vec::new(),
+            failed_on: 0,
             outcome: Outcome::Processed,
         };
         for rows in readings.chunks(BATCH_ROWS_MAX) {
-            if let Err(reason) = self.work(rows, &mut describe, &mut register, &mut processed) {
-                add(&self.grant.counters.passed_by, rows.len());
-                processed.readings.extend_from_slice(rows);
+            let outcome = match self.quota.admits() {
+                Ok(()) => {
+                    // Waiting for the number of a series counts too: others wait meanwhile.
+                    let begun = Instant::now();
+                    let outcome = self.work(rows, &mut describe, &mut register, &mut processed);
+                    self.spend(begun.elapsed());
+                    outcome
+                }
+                Err(excess) => Err(self.exceeds(excess, rows.len())),
+            };
+            if let Err(reason) = outcome {
+                self.fall_back(rows, &mut processed);
                 // The first reason counts: those after it are its consequences.
                 if processed.outcome == Outcome::Processed {
                     processed.outcome = Outcome::PassedThrough(reason);
@@ -168,44 +168,35 @@ impl Processor {
         processed
     }
 
-    /// The state to store with a checkpoint: that of the instance, or, while there is none, the one that the next will be
-    /// given. `None` when the component has no state.
-    pub fn snapshot(&mut self) -> Option<Vec<u8>> {
-        let taken = self.instance.as_mut().map(Instance::snapshot);
-        match taken {
-            Some(Ok(Some(snapshot))) if snapshot.len() <= SNAPSHOT_BYTES_MAX => {
-                bump(&self.grant.counters.snapshots);
-                self.snapshot = Some(snapshot);
-            }
-            Some(Ok(Some(snapshot))) => {
-                bump(&self.grant.counters.snapshots_rejected);
-                tracing::warn!(
-                    component = self.name,
-                    bytes = snapshot.len(),
-                    bytes_max = SNAPSHOT_BYTES_MAX,
-                    "snapshot is too large, the one before is kept"
-                );
-            }
-            Some(Err(fault)) => drop(self.discard(&fault)),
-            Some(Ok(None)) | None => {}
-        }
-        self.snapshot.clone()
+    /// Ends its quarantine: an instance is made with the next batch. Tells whether it was in quarantine.
+    pub fn release(&mut self) -> bool {
+        self.life.release()
     }
 
-    /// Begins anew from a stored state. To be called before the first batch.
-    pub fn restore_from(&mut self, snapshot: Vec<u8>) -> Restored {
-        self.snapshot = Some(snapshot);
-        self.instance = None;
-        match self.rebuild() {
-            Ok(restored) => {
-                self.stand = self.stand.worked(self.now);
-                restored
-            }
-            Err(fault) => {
-                let _ = self.discard(&fault);
-                Restored::SetAside(fault.to_string())
-            }
-        }
+    /// Whether it has failed too often to be started again.
+    pub fn is_quarantined(&self) -> bool {
+        self.life.stand() == Stand::Quarantined
+    }
+
+    /// Whether there is an instance.
+    pub fn is_running(&self) -> bool {
+        self.instance.is_some()
+    }
+
+    /// Whether the next batch would be given to an instance.
+    pub(super) fn would_work(&mut self, now: Nanos) -> bool {
+        self.quota.refill(now);
+        self.quota.admits().is_ok() && (self.is_running() || self.life.is_due(now))
+    }
+
+    /// Bytes of its last snapshot.
+    pub(super) fn state_bytes(&self) -> usize {
+        self.snapshot.as_ref().map_or(0, Vec::len)
+    }
+
+    /// Why it failed, the last time.
+    pub fn last_fault(&self) -> &str {
+        &self.last_fault
     }
 
     /// What happened so far.
@@ -216,6 +207,39 @@ impl Processor {
     /// The component's name in the configuration.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    fn spend(&mut self, time: Duration) {
+        self.quota.spend(time);
+        add(&self.grant.counters.call_ns, usize::try_from(time.as_nanos()).unwrap_or(usize::MAX));
+    }
+
+    /// Counts readings that it may not be given now, for whoever keeps them for it.
+    pub(super) fn count_excess(&mut self, now: Nanos, readings: usize) {
+        self.now = now;
+        self.quota.refill(now);
+        if let Err(excess) = self.quota.admits() {
+            let _ = self.exceeds(excess, readings);
+        }
+    }
+
+    /// It may not be called now.
+    fn exceeds(&mut self, excess: Excess, rows: usize) -> Reason {
+        let counters = &self.grant.counters;
+        let (counter, reason, key) = match excess {
+            Excess::Share => (&counters.over_share, Reason::OverShare, "cpu_share_percent"),
+            Excess::Rate => (&counters.over_rate, Reason::OverRate, "readings_in_per_second"),
+        };
+        add(counter, rows);
+        if self.told_at.is_none_or(|told_at| self.now.saturating_sub(told_at) >= TELL_LIMITS_EVERY) {
+            self.told_at = Some(self.now);
+            tracing::warn!(
+                component = self.name,
+                limit = key,
+                "component is beyond its limit, its fallback takes what is more"
+            );
+        }
+        reason
     }
 
     fn work(
@@ -231,12 +255,16 @@ impl Processor {
         let instance = self.instance.as_mut().expect("there is one after a restart");
         bump(&self.grant.counters.calls);
         add(&self.grant.counters.readings_in, rows.len());
+        self.quota.give(rows.len());
         exchange::fill(&mut self.batch, rows);
         let called =
-            announce(instance, rows, describe).and_then(|()| instance.process(&self.batch, register));
+            instance.introduce(rows, describe).and_then(|()| instance.process(&self.batch, register));
         let output = match called {
             Ok(output) => output,
-            Err(fault) => return Err(self.discard(&fault)),
+            Err(fault) => {
+                processed.failed_on = rows.len();
+                return Err(self.discard(&fault));
+            }
         };
 
         let (given, known, counters) = (Given(rows.len()), instance.known(), &self.grant.counters);
@@ -245,80 +273,34 @@ impl Processor {
             Readings::Unchanged => processed.readings.extend_from_slice(rows),
             Readings::Replaced(batch) => {
                 add(&counters.rows_rejected, exchange::take(&batch, given, known, &mut processed.readings));
+                let whole = processed.readings.len() - before;
+                let taken = self.quota.take_readings(whole);
+                add(&counters.readings_over, whole - taken);
+                processed.readings.truncate(before + taken);
             }
         }
         add(&counters.readings_out, processed.readings.len() - before);
         let before = processed.alarms.len();
         let rejected = exchange::take_alarms(output.alarms, given, known, &mut processed.alarms);
         add(&counters.alarms_rejected, rejected);
+        let whole = processed.alarms.len() - before;
+        let taken = self.quota.take_alarms(whole);
+        add(&counters.alarms_over, whole - taken);
+        processed.alarms.truncate(before + taken);
         add(&counters.alarms, processed.alarms.len() - before);
         Ok(())
     }
 
-    /// Makes a new instance when it is time.
-    fn restart(&mut self) -> Result<(), Reason> {
-        if !self.stand.due(self.now) {
-            return Err(Reason::BackingOff);
-        }
-        match self.rebuild() {
-            Ok(_) => {
-                bump(&self.grant.counters.restarts);
-                self.stand = self.stand.worked(self.now);
-                tracing::info!(component = self.name, "component restarted");
-                Ok(())
+    /// What becomes of rows that it did not work on.
+    fn fall_back(&self, rows: &[Reading], processed: &mut Processed) {
+        match self.fallback {
+            Fallback::Pass => {
+                add(&self.grant.counters.passed_by, rows.len());
+                processed.readings.extend_from_slice(rows);
             }
-            Err(fault) => {
-                bump(&self.grant.counters.restart_failures);
-                Err(self.discard(&fault))
-            }
+            Fallback::Drop => add(&self.grant.counters.dropped, rows.len()),
+            Fallback::Hold => processed.held.extend_from_slice(rows),
         }
-    }
-
-    /// Makes an instance from the snapshot, or, when it does not take that, without state.
-    fn rebuild(&mut self) -> Result<Restored, Fault> {
-        let make = |this: &Self| match make(&this.exports, &this.grant, &this.options) {
-            Ok(instance) => Ok(instance),
-            Err(Unmade::Fault(fault)) => Err(fault),
-            // It took the same options before.
-            Err(Unmade::Refused(reason)) => Err(Fault::Trap(reason)),
-        };
-        let mut instance = make(self)?;
-        let mut restored = Restored::Taken;
-        if let Some(snapshot) = &self.snapshot {
-            let refused = match instance.restore(snapshot) {
-                Ok(Ok(())) => None,
-                Ok(Err(reason)) => Some(reason),
-                Err(fault) => Some(fault.to_string()),
-            };
-            if let Some(reason) = refused {
-                bump(&self.grant.counters.restores_failed);
-                tracing::error!(
-                    component = self.name,
-                    reason,
-                    "component does not take its state and starts without"
-                );
-                // A snapshot that was refused once is not tried again, and an instance that refused one not used.
-                self.snapshot = None;
-                instance = make(self)?;
-                restored = Restored::SetAside(reason);
-            }
-        }
-        self.instance = Some(instance);
-        Ok(restored)
-    }
-
-    fn discard(&mut self, fault: &Fault) -> Reason {
-        self.instance = None;
-        self.stand = self.stand.failed(self.now);
-        let counters = &self.grant.counters;
-        let (counter, reason) = match fault {
-            Fault::Trap(_) => (&counters.traps, Reason::Trap),
-            Fault::Deadline => (&counters.deadlines, Reason::Deadline),
-            Fault::Memory => (&counters.memory_faults, Reason::Memory),
-        };
-        bump(counter);
-        tracing::warn!(component = self.name, reason = %fault, "component discarded, its readings pass through");
-        reason
     }
 }
 
@@ -326,36 +308,9 @@ impl std::fmt::Debug for Processor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Processor")
             .field("name", &self.name)
-            .field("stand", &self.stand)
+            .field("life", &self.life)
             .finish_non_exhaustive()
     }
-}
-
-/// An instance, configured.
-fn make(exports: &Exports, grant: &Grant, options: &[(String, String)]) -> Result<Instance, Unmade> {
-    let mut instance = Instance::start(exports, grant).map_err(Unmade::Fault)?;
-    match instance.configure(options) {
-        Ok(Ok(())) => Ok(instance),
-        Ok(Err(reason)) => Err(Unmade::Refused(reason)),
-        Err(fault) => Err(Unmade::Fault(fault)),
-    }
-}
-
-/// Tells the instance of the series it has not seen yet.
-fn announce(
-    instance: &mut Instance,
-    rows: &[Reading],
-    describe: &mut dyn FnMut(SeriesId) -> SeriesEntry,
-) -> Result<(), Fault> {
-    let known = instance.known();
-    let mut new = Vec::new();
-    for reading in rows {
-        if known.insert(reading.series.0) {
-            let SeriesEntry { name, unit, labels } = describe(reading.series);
-            new.push(Series { id: reading.series.0, name, unit, labels: labels.into_iter().collect() });
-        }
-    }
-    if new.is_empty() { Ok(()) } else { instance.announce(&new) }
 }
 
 #[cfg(test)]

@@ -1,23 +1,47 @@
 //! What the pipeline must remember across a restart, as one blob in the checkpoint.
 //!
 //! ```text
-//! version u8 | postcard: [(stream, reducer snapshot)], [(component, snapshot)]
+//! version u8 | postcard
+//! 1: [(stream, reducer snapshot)], [(component, snapshot)]
+//! 2: the same, [readings held back], [(stream, component) whose quarantine the hub was told of]
 //! ```
+//! Version 1 is written as long as it has room for everything: a gateway that goes back to an older frond can then read
+//! what the newer one wrote.
 
 use serde::{Deserialize, Serialize};
 
-use crate::sample::StreamId;
-
-const VERSION: u8 = 1;
+use crate::sample::{StreamId, Timeline};
 
 /// The state after a checkpoint's position. The default is that of a gateway that has seen nothing.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct State {
     /// Snapshots of reducers.
     pub reducers: Vec<(StreamId, Vec<u8>)>,
     /// Snapshots of components.
     pub components: Vec<(String, Vec<u8>)>,
+    /// Readings held back for components, oldest first.
+    pub held: Vec<Held>,
+    /// Streams whose alarm about a quarantined component has not been cleared.
+    pub raised: Vec<(StreamId, String)>,
 }
+
+/// Readings held back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Held {
+    /// Name of the component.
+    pub component: String,
+    /// Their stream.
+    pub stream: StreamId,
+    /// The timeline of their times.
+    pub timeline: Timeline,
+    /// [`crate::block::encode_readings`].
+    pub block: Vec<u8>,
+}
+
+/// What version 1 has.
+type Version1 = (Vec<(StreamId, Vec<u8>)>, Vec<(String, Vec<u8>)>);
+/// What version 2 has more.
+type More = (Vec<Held>, Vec<(StreamId, String)>);
 
 /// A state that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -35,15 +59,65 @@ pub enum StateError {
 impl State {
     /// Encodes the state.
     pub fn encode(&self) -> Vec<u8> {
-        postcard::to_extend(self, vec![VERSION]).expect("vectors of bytes always serialize")
+        let encoded = if self.held.is_empty() && self.raised.is_empty() {
+            postcard::to_extend(&(&self.reducers, &self.components), vec![1])
+        } else {
+            let all = (&self.reducers, &self.components, &self.held, &self.raised);
+            postcard::to_extend(&all, vec![2])
+        };
+        encoded.expect("vectors of bytes always serialize")
     }
 
     /// Decodes a state; no bytes at all are the state of a new gateway.
     pub fn decode(bytes: &[u8]) -> Result<State, StateError> {
-        match bytes {
-            [] => Ok(State::default()),
-            [VERSION, rest @ ..] => postcard::from_bytes(rest).map_err(StateError::Damaged),
-            [version, ..] => Err(StateError::Version(*version)),
+        let ((reducers, components), (held, raised)): (Version1, More) = match bytes {
+            [] => Default::default(),
+            [1, rest @ ..] => (postcard::from_bytes(rest).map_err(StateError::Damaged)?, More::default()),
+            [2, rest @ ..] => postcard::from_bytes(rest).map_err(StateError::Damaged)?,
+            [version, ..] => return Err(StateError::Version(*version)),
+        };
+        Ok(State { reducers, components, held, raised })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::BootId;
+
+    /// What the golden files hold; those of released versions are never changed.
+    fn golden() -> [(&'static [u8], State); 2] {
+        let first = State {
+            reducers: vec![(StreamId(3), vec![1, 2, 3]), (StreamId(400), vec![])],
+            components: vec![("limits".into(), vec![7; 5])],
+            ..State::default()
+        };
+        let held = |timeline| Held {
+            component: "limits".into(),
+            stream: StreamId(3),
+            timeline,
+            block: vec![9, 8, 7],
+        };
+        let second = State {
+            held: vec![held(Timeline::Sensor), held(Timeline::Arrival), held(Timeline::Boot(BootId(9)))],
+            raised: vec![(StreamId(400), "vibration".into())],
+            ..first.clone()
+        };
+        [
+            (include_bytes!("../../tests/compat/v1/state.bin"), first),
+            (include_bytes!("../../tests/compat/v2/state.bin"), second),
+        ]
+    }
+
+    #[test]
+    fn states_of_every_version_are_read_and_written_as_they_were() {
+        // Goal: neither going forward nor going back loses an open window. Method: the golden files, both ways.
+        for (bytes, state) in golden() {
+            assert_eq!(State::decode(bytes).unwrap(), state);
+            assert_eq!(state.encode(), bytes);
         }
+        assert_eq!(State::decode(&[]).unwrap(), State::default());
+        assert!(matches!(State::decode(&[3, 0]), Err(StateError::Version(3))));
+        assert!(matches!(State::decode(&[2, 1]), Err(StateError::Damaged(_))));
     }
 }

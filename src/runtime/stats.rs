@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Counters;
+use crate::config::Fallback;
 
 /// What the pipeline tells about itself.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -28,12 +29,36 @@ pub struct PipelineStats {
     pub components: BTreeMap<String, ComponentStats>,
 }
 
+/// How a component is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// It works.
+    #[default]
+    Running,
+    /// It has failed, and is started again after a pause.
+    Restarting,
+    /// It has failed too often, and is not started again by itself.
+    Quarantined,
+    /// It cannot be opened; tried again by itself.
+    Absent,
+}
+
 /// What one component has done since the start.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ComponentStats {
+    /// How it is.
+    #[serde(default)]
+    pub standing: Standing,
+    /// What becomes of readings that it does not work on.
+    #[serde(default)]
+    pub fallback: Fallback,
     /// Why it is not there at all; tried again by itself.
     #[serde(default)]
     pub absent: Option<String>,
+    /// Why it failed, the last time.
+    #[serde(default)]
+    pub last_fault: Option<String>,
     /// Batches given to it.
     pub calls: u64,
     /// Readings given to it.
@@ -42,6 +67,18 @@ pub struct ComponentStats {
     pub readings_out: u64,
     /// Readings that passed by it because it failed or was being restarted.
     pub passed_by: u64,
+    /// Readings that were dropped because it failed or was being restarted.
+    #[serde(default)]
+    pub dropped: u64,
+    /// Readings that wait for it at present.
+    #[serde(default)]
+    pub held: u64,
+    /// Readings dropped because too many waited, or because it failed on them twice.
+    #[serde(default)]
+    pub hold_dropped: u64,
+    /// Times it was quarantined.
+    #[serde(default)]
+    pub quarantines: u64,
     /// Calls that ended in a trap.
     pub traps: u64,
     /// Calls that took too long.
@@ -52,24 +89,70 @@ pub struct ComponentStats {
     pub restarts: u64,
     /// Rows it gave back that did not hold.
     pub rows_rejected: u64,
+    /// Alarms that did not hold.
+    #[serde(default)]
+    pub alarms_rejected: u64,
+    /// Milliseconds spent in calls.
+    #[serde(default)]
+    pub call_ms: u64,
+    /// Readings that fell back because its share of the time was used up.
+    #[serde(default)]
+    pub over_share: u64,
+    /// Readings that fell back because there were more than it may be given.
+    #[serde(default)]
+    pub over_rate: u64,
+    /// Readings it gave back beyond what it may, dropped.
+    #[serde(default)]
+    pub readings_over: u64,
+    /// Alarms beyond what it may raise, dropped.
+    #[serde(default)]
+    pub alarms_over: u64,
+    /// Bytes of its last snapshot.
+    #[serde(default)]
+    pub state_bytes: u64,
+    /// Snapshots that were too large.
+    #[serde(default)]
+    pub snapshots_rejected: u64,
+    /// Snapshots that it did not take back.
+    #[serde(default)]
+    pub restores_failed: u64,
+    /// Log lines dropped.
+    #[serde(default)]
+    pub log_lines_dropped: u64,
 }
 
 // === impl ComponentStats ===
 
 impl ComponentStats {
+    /// Of one that is not there.
+    pub(super) fn absent() -> ComponentStats {
+        ComponentStats { standing: Standing::Absent, ..ComponentStats::default() }
+    }
+
     pub(super) fn of(counters: &Counters) -> ComponentStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         ComponentStats {
-            absent: None,
             calls: read(&counters.calls),
             readings_in: read(&counters.readings_in),
             readings_out: read(&counters.readings_out),
             passed_by: read(&counters.passed_by),
+            dropped: read(&counters.dropped),
+            quarantines: read(&counters.quarantines),
             traps: read(&counters.traps),
             deadlines: read(&counters.deadlines),
             memory_faults: read(&counters.memory_faults),
             restarts: read(&counters.restarts),
             rows_rejected: read(&counters.rows_rejected),
+            alarms_rejected: read(&counters.alarms_rejected),
+            call_ms: read(&counters.call_ns) / 1_000_000,
+            over_share: read(&counters.over_share),
+            over_rate: read(&counters.over_rate),
+            readings_over: read(&counters.readings_over),
+            alarms_over: read(&counters.alarms_over),
+            snapshots_rejected: read(&counters.snapshots_rejected),
+            restores_failed: read(&counters.restores_failed),
+            log_lines_dropped: read(&counters.log_lines_dropped),
+            ..ComponentStats::default()
         }
     }
 }

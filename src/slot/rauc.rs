@@ -49,6 +49,8 @@ pub struct SlotState {
     pub boot_status: Option<String>,
     /// When it was installed.
     pub installed: Option<String>,
+    /// Whether the last installation came to its end.
+    pub complete: bool,
 }
 
 #[zbus::proxy(
@@ -113,6 +115,7 @@ impl Installer {
             version: text("bundle.version"),
             boot_status: text("boot-status"),
             installed: text("installed.timestamp"),
+            complete: text("status").is_none_or(|status| status == "ok"),
         })
     }
 

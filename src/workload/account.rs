@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::watch;
 
-use crate::runtime::Counters;
+use crate::runtime::{self, Counters};
 
 /// Counters of one workload, beside those that every component has.
 #[derive(Debug, Default)]
@@ -43,6 +43,8 @@ pub(super) enum Standing {
     Ready,
     /// Its instance was ended, for this reason; the next is made by itself.
     Discarded(String),
+    /// Too many of them were, the last for this reason; the next is made when somebody says so.
+    Quarantined(String),
 }
 
 /// Where the status of a workload is read from.
@@ -52,14 +54,15 @@ pub struct View {
     pub(super) account: Arc<Account>,
     pub(super) counters: Arc<Counters>,
     pub(super) standing: watch::Receiver<Standing>,
+    pub(super) release: watch::Sender<()>,
 }
 
 /// One workload, for people and machines.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct WorkloadStatus {
-    /// `opening`, `absent`, `ready` or `discarded`.
+    /// `opening`, `absent`, `ready`, `discarded` or `quarantined`.
     pub state: String,
-    /// Why it is absent or discarded.
+    /// Why it is absent, discarded or quarantined.
     pub reason: Option<String>,
     /// Messages that links brought.
     pub received: u64,
@@ -91,6 +94,10 @@ pub struct WorkloadStatus {
     pub memory_faults: u64,
     /// Instances made after the first.
     pub restarts: u64,
+    /// Times it had to wait because it had used up its share of time.
+    pub over_share: u64,
+    /// Times it had to wait because it had been given as many messages as it may be.
+    pub over_rate: u64,
     /// Log lines written.
     pub log_lines: u64,
     /// Log lines dropped because there were too many.
@@ -110,6 +117,16 @@ impl View {
         &self.name
     }
 
+    /// Ends its quarantine.
+    pub fn release(&self) -> runtime::Answer {
+        let name = &self.name;
+        if !matches!(*self.standing.borrow(), Standing::Quarantined(_)) {
+            return runtime::Answer::Refused(format!("component {name} is not quarantined"));
+        }
+        self.release.send_replace(());
+        runtime::Answer::Done(format!("component {name} is released; it starts at once"))
+    }
+
     /// A snapshot.
     pub fn status(&self) -> WorkloadStatus {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -118,6 +135,7 @@ impl View {
             Standing::Absent(Some(why)) => ("absent", Some(why.clone())),
             Standing::Ready => ("ready", None),
             Standing::Discarded(why) => ("discarded", Some(why.clone())),
+            Standing::Quarantined(why) => ("quarantined", Some(why.clone())),
         };
         let (account, counters) = (&self.account, &self.counters);
         WorkloadStatus {
@@ -138,6 +156,8 @@ impl View {
             deadlines: read(&counters.deadlines),
             memory_faults: read(&counters.memory_faults),
             restarts: read(&counters.restarts),
+            over_share: read(&counters.over_share),
+            over_rate: read(&counters.over_rate),
             log_lines: read(&counters.log_lines),
             log_lines_dropped: read(&counters.log_lines_dropped),
         }
@@ -156,6 +176,10 @@ impl WorkloadStatus {
             ("discarded", Some(why)) => {
                 Some(format!("component {name} was ended and will be started again by itself: {why}"))
             }
+            ("quarantined", Some(why)) => Some(format!(
+                "component {name} has failed too often and is not started again: {why}; replace its file, or say \
+                 `frond component release {name}`"
+            )),
             _ => None,
         }
     }

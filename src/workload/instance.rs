@@ -1,7 +1,9 @@
 //! One instance: a wasmtime store, and calls into it that give way and end by their deadline.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 use wasmtime::Store;
@@ -27,6 +29,8 @@ pub(super) struct Instance {
     store: Store<Room>,
     guest: handler::Guest,
     deadline: Duration,
+    /// Time that calls took of the thread they ran on, waiting not included.
+    spent: Duration,
 }
 
 // === impl Instance ===
@@ -47,7 +51,7 @@ impl Instance {
             Ok(started) => started.and_then(|instance| code.handler.load(&mut store, &instance)),
         };
         match loaded {
-            Ok(guest) => Ok(Instance { store, guest, deadline }),
+            Ok(guest) => Ok(Instance { store, guest, deadline, spent: Duration::ZERO }),
             Err(error) => Err(fault(&error, &store)),
         }
     }
@@ -61,12 +65,26 @@ impl Instance {
         self.store.set_epoch_deadline(TICKS_AT_A_TIME);
         let message =
             BrokerMessage { subject: letter.subject, body: letter.body.to_vec(), reply_to: letter.reply_to };
-        let called = timeout(self.deadline, self.guest.call_handle_message(&mut self.store, &message)).await;
+        let called = {
+            let mut call = pin!(self.guest.call_handle_message(&mut self.store, &message));
+            let timed = poll_fn(|context| {
+                let begun = Instant::now();
+                let polled = call.as_mut().poll(context);
+                self.spent += begun.elapsed();
+                polled
+            });
+            timeout(self.deadline, timed).await
+        };
         match called {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(fault(&error, &self.store)),
             Err(_) => Err(Fault::Deadline),
         }
+    }
+
+    /// What calls have taken of the thread since this was asked.
+    pub fn spent(&mut self) -> Duration {
+        std::mem::take(&mut self.spent)
     }
 }
 

@@ -62,7 +62,7 @@ impl Room {
         }
         match self.tools.may_send() {
             true => Ok(()),
-            false => Err("more messages a second than messages_per_second_max".to_owned()),
+            false => Err("more messages a second than messages_out_per_second".to_owned()),
         }
     }
 

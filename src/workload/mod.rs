@@ -6,7 +6,8 @@
 //!  MQTT ──▶ postbox ─┐                                        ┌─▶ postbox ──▶ MQTT
 //!                    ├─▶ inbox ─▶ Workload ─▶ handle-message ─┼─▶ lattice ──▶ NATS
 //!  NATS ──▶ lattice ─┘   (bounded)   │   (one instance)       └─▶ keeper ───▶ state.db
-//!                                    └─ Absent ─▶ Ready ─▶ Discarded ─▶ Ready: see `runtime::lifecycle`
+//!                                    └─ Absent ─▶ Ready ─▶ Discarded ─▶ Ready, Quarantined: see
+//!                                                                       `runtime::lifecycle`
 //! ```
 //! One task owns a workload: its instance, its inbox, its MQTT connection. The thread `workloads` loads and compiles for
 //! all of them ([`opener`]), the thread `keeper` owns `state.db` ([`keyvalue`]). A call runs on the task's thread and gives
@@ -17,7 +18,8 @@
 //! an error brings it again. What waits in inboxes and outgoing queues is gone when the process ends. What was stored is
 //! on flash within a commit interval ([`keyvalue`]), whole and in order.
 //! When full: an inbox drops its oldest or its newest, by configuration; publications beyond a rate or a full queue are
-//! refused with an error that the component sees; all of it is counted in [`Account`].
+//! refused with an error that the component sees; all of it is counted in [`Account`]. A component that has used up its
+//! share of time, or was given as many messages as it may be in a second, waits with its inbox.
 
 mod account;
 mod context;

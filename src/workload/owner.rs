@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_nats::Client;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::account::{Account, Standing, View, count};
@@ -22,7 +22,9 @@ use crate::config::{self, LinkEnd, Source, Target};
 use crate::platform::clock;
 use crate::platform::log::chain;
 use crate::runtime::counters::bump;
-use crate::runtime::lifecycle::Stand;
+use crate::runtime::lifecycle::{Life, Stand, Tolerance};
+use crate::runtime::opener::FileMark;
+use crate::runtime::quota::{Excess, Quota, Rates};
 use crate::runtime::voice::Voice;
 use crate::runtime::{Counters, Fault};
 use crate::sample::SECOND;
@@ -32,6 +34,8 @@ const ABSENT_PAUSE: Duration = Duration::from_secs(30);
 const ABSENT_PAUSE_MAX: Duration = Duration::from_secs(600);
 /// Between two looks whether a discarded instance may be made again.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Between two looks whether the file of a quarantined component was replaced.
+const FILE_EVERY: Duration = Duration::from_secs(2);
 /// Longest error of a component that is logged.
 const ERROR_CHARS_MAX: usize = 512;
 
@@ -61,6 +65,7 @@ pub struct Workload {
     lattice: Lattice,
     opener: OpenerHandle,
     standing: watch::Sender<Standing>,
+    release: watch::Receiver<()>,
 }
 
 /// What the task works with once everything else is taken out of it.
@@ -70,7 +75,12 @@ struct Owner {
     inbox: Arc<Inbox>,
     opener: OpenerHandle,
     standing: watch::Sender<Standing>,
-    stand: Stand,
+    life: Life,
+    quota: Quota,
+    /// Of the file that was opened last.
+    mark: Option<FileMark>,
+    /// An operator's word.
+    release: watch::Receiver<()>,
 }
 
 // === impl Workload ===
@@ -96,19 +106,30 @@ impl Workload {
             voice: Voice::new(&component.name, Arc::clone(&counters)),
             counters: Arc::clone(&counters),
             account: Arc::clone(&account),
-            rate: Mutex::new(Rate::new(workload.messages_per_second_max, clock::boottime())),
+            rate: Mutex::new(Rate::new(workload.messages_out_per_second, clock::boottime())),
         });
         let (standing, seen) = watch::channel(Standing::Absent(None));
-        let view = View { name: component.name.clone(), account, counters, standing: seen };
+        let (releaser, release) = watch::channel(());
+        let view =
+            View { name: component.name.clone(), account, counters, standing: seen, release: releaser };
         let lattice = Lattice { client: lattice, subjects: subjects(&workload), inbox: Arc::clone(&inbox) };
-        (Workload { config: workload, tools, inbox, postbox, lattice, opener, standing }, view)
+        (Workload { config: workload, tools, inbox, postbox, lattice, opener, standing, release }, view)
     }
 
     /// Runs until stopped. Nothing that the component does ends it.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Infallible> {
-        let stand = Stand::Ready { since: clock::boottime(), failures: 0 };
-        let Workload { config, tools, inbox, postbox, lattice, opener, standing } = self;
-        let mut owner = Owner { config, tools, inbox, opener, standing, stand };
+        let Workload { config, tools, inbox, postbox, lattice, opener, standing, release } = self;
+        let component = &config.component;
+        let life = Life::new(Tolerance {
+            failures: component.quarantine_failures,
+            within: i64::try_from(component.quarantine_within.as_nanos()).unwrap_or(i64::MAX),
+        });
+        let quota = Quota::new(Rates {
+            share_percent: component.cpu_share_percent,
+            readings_in: config.messages_in_per_second,
+            ..Rates::NONE
+        });
+        let mut owner = Owner { config, tools, inbox, opener, standing, life, quota, mark: None, release };
         // Cancel-safe: a call that is cut off takes its instance with it, and nothing is owed for its message.
         stop.run_until_cancelled(async {
             tokio::join!(owner.work(), postbox.hold(), lattice.hear());
@@ -128,22 +149,24 @@ impl std::fmt::Debug for Workload {
 
 impl Owner {
     async fn work(&mut self) {
-        let code = self.open().await;
+        let mut code = self.open().await;
         let mut instance = None;
         loop {
             // The instance is there before a message is taken: what waits meanwhile waits in the inbox.
             let ready = match instance.take() {
                 Some(ready) => ready,
-                None => self.instance(&code).await,
+                None => self.instance(&mut code).await,
             };
+            self.wait_for_quota().await;
             let letter = self.inbox.next().await;
             instance = self.hand_over(ready, letter).await;
         }
     }
 
-    async fn open(&self) -> Code {
+    async fn open(&mut self) -> Code {
         let mut pause = ABSENT_PAUSE;
         loop {
+            self.mark = FileMark::of(&self.config.component.path);
             let why = match self.opener.open(&self.config, Arc::clone(&self.tools.counters)).await {
                 Ok(code) => return code,
                 Err(OpenError::Stopping) => return std::future::pending().await,
@@ -157,17 +180,20 @@ impl Owner {
     }
 
     /// A new instance, as soon as there may be one.
-    async fn instance(&mut self, code: &Code) -> Instance {
+    async fn instance(&mut self, code: &mut Code) -> Instance {
         loop {
-            let is_first = matches!(self.stand, Stand::Ready { .. });
-            while !is_first && !self.stand.due(clock::boottime()) {
-                sleep(LOOK_EVERY).await;
+            let is_first = matches!(self.life.stand(), Stand::Ready { .. });
+            while !is_first && !self.life.is_due(clock::boottime()) {
+                match self.life.stand() {
+                    Stand::Quarantined => self.sit_out(code).await,
+                    _ => sleep(LOOK_EVERY).await,
+                }
             }
             match Instance::start(code, &self.tools, self.config.component.deadline).await {
                 Ok(instance) => {
                     if !is_first {
                         bump(&self.tools.counters.restarts);
-                        self.stand = self.stand.worked(clock::boottime());
+                        self.life.worked(clock::boottime());
                     }
                     tracing::info!(component = self.tools.component, "component runs");
                     self.standing.send_replace(Standing::Ready);
@@ -181,11 +207,54 @@ impl Owner {
         }
     }
 
+    /// In quarantine: waits for an operator's word or another file, though not for ever, so that it can be called again.
+    async fn sit_out(&mut self, code: &mut Code) {
+        match timeout(FILE_EVERY, self.release.changed()).await {
+            Ok(Ok(())) => {
+                tracing::info!(component = self.tools.component, "released from quarantine by an operator");
+                self.life.release();
+            }
+            // Nobody is left who could say it: frond is about to end.
+            Ok(Err(_)) => std::future::pending().await,
+            Err(_) => {
+                let mark = FileMark::of(&self.config.component.path);
+                if mark.is_some() && mark != self.mark {
+                    tracing::info!(
+                        component = self.tools.component,
+                        "its file has changed, which ends the quarantine"
+                    );
+                    *code = self.open().await;
+                    self.life.release();
+                }
+            }
+        }
+    }
+
+    /// Until the component may be called. What comes meanwhile waits in the inbox.
+    async fn wait_for_quota(&mut self) {
+        let mut told = false;
+        loop {
+            self.quota.refill(clock::boottime());
+            let Err(excess) = self.quota.admits() else { return };
+            if !told {
+                bump(match excess {
+                    Excess::Share => &self.tools.counters.over_share,
+                    Excess::Rate => &self.tools.counters.over_rate,
+                });
+                told = true;
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
     /// Gives the instance back unless the message was its end.
     async fn hand_over(&mut self, mut instance: Instance, letter: Letter) -> Option<Instance> {
         self.tools.voice.refill(clock::boottime());
         bump(&self.tools.counters.calls);
-        match instance.handle(letter).await {
+        self.quota.give(1);
+        let handled = instance.handle(letter).await;
+        self.quota.spend(instance.spent());
+        match handled {
             Ok(Ok(())) => {
                 count(&self.tools.account.handled);
                 Some(instance)
@@ -214,12 +283,22 @@ impl Owner {
             Fault::Deadline => &counters.deadlines,
             Fault::Memory => &counters.memory_faults,
         });
-        self.stand = self.stand.failed(clock::boottime());
-        if let Stand::Discarded { until, .. } = self.stand {
-            let pause_s = (until - clock::boottime()).max(0) / SECOND;
-            tracing::warn!(component = self.tools.component, reason = %fault, pause_s, "component discarded");
-        }
-        self.standing.send_replace(Standing::Discarded(fault.to_string()));
+        self.life.failed(clock::boottime());
+        // What was said before the quarantine does not end it.
+        self.release.mark_unchanged();
+        let component = &self.tools.component;
+        self.standing.send_replace(match self.life.stand() {
+            Stand::Quarantined => {
+                tracing::error!(component, reason = %fault, "component has failed too often and is not started again");
+                Standing::Quarantined(fault.to_string())
+            }
+            Stand::Discarded { until, .. } => {
+                let pause_s = (until - clock::boottime()).max(0) / SECOND;
+                tracing::warn!(component, reason = %fault, pause_s, "component discarded");
+                Standing::Discarded(fault.to_string())
+            }
+            Stand::Ready { .. } => Standing::Ready,
+        });
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod codec;
 mod compat;
+mod component;
 mod config_files;
 mod crash;
 mod gateway;

@@ -43,6 +43,13 @@ pub enum JetStream {
     Off,
 }
 
+/// The server's version, as `2.10.27`.
+pub fn nats_version() -> String {
+    let told = Command::new(binary()).arg("--version").output().expect("nats-server says its version");
+    let text = String::from_utf8(told.stdout).expect("a version is text");
+    text.trim().trim_start_matches("nats-server: v").to_owned()
+}
+
 /// A port nobody listens on.
 pub fn free_port() -> u16 {
     frond::platform::ports::free().expect("loopback has a free port")
@@ -56,15 +63,24 @@ impl NatsServer {
         NatsServer::hub_at(free_port(), leaf_port, jetstream)
     }
 
+    /// As [`NatsServer::hub`], for leaf nodes that reach it through a proxy on `proxy_port`.
+    pub fn hub_behind(proxy_port: u16, leaf_port: u16, jetstream: JetStream) -> NatsServer {
+        NatsServer::hub_found_at(proxy_port, free_port(), leaf_port, jetstream)
+    }
+
     /// As [`NatsServer::hub`], with a chosen client port.
     pub fn hub_at(port: u16, leaf_port: u16, jetstream: JetStream) -> NatsServer {
+        NatsServer::hub_found_at(leaf_port, port, leaf_port, jetstream)
+    }
+
+    fn hub_found_at(found_at: u16, port: u16, leaf_port: u16, jetstream: JetStream) -> NatsServer {
         let jetstream = match jetstream {
             JetStream::On => format!("jetstream {{ store_dir: \"FOLDER/js\", domain: {DOMAIN} }}"),
             JetStream::Off => String::new(),
         };
-        // Unless told not to, the hub lets leafs know its own address, and they would go around the proxy.
+        // The hub tells leaf nodes where it is to be found, and they would go around a proxy.
         let config = format!(
-            "server_name: hub-{port}\n{jetstream}\nleafnodes {{ listen: \"127.0.0.1:{leaf_port}\", no_advertise: true }}\n"
+            "server_name: hub-{port}\n{jetstream}\nleafnodes {{ listen: \"127.0.0.1:{leaf_port}\", advertise: \"127.0.0.1:{found_at}\" }}\n"
         );
         NatsServer::start(port, &config)
     }

@@ -28,9 +28,9 @@ struct Site {
 impl Site {
     async fn build() -> Site {
         let leaf_port = free_port();
-        let hub = NatsServer::hub(leaf_port, JetStream::On);
-        Hub::connect(&hub).await.make_stream().await;
         let proxy = Proxy::start(leaf_port).await;
+        let hub = NatsServer::hub_behind(proxy.port, leaf_port, JetStream::On);
+        Hub::connect(&hub).await.make_stream().await;
         let leaf = NatsServer::leaf(proxy.port);
         Site { hub, leaf, proxy, store: StoreDouble::new(EPOCH) }
     }

@@ -2,6 +2,7 @@
 //! around it. Each test ends in a stated state in the status, a log line that says what to do, and a ledger without loss.
 
 mod books;
+mod components;
 mod creds;
 mod disk;
 mod faults;
@@ -12,3 +13,4 @@ mod once;
 mod sensor;
 pub mod site;
 mod wire;
+mod zoo;

@@ -214,7 +214,7 @@ async fn a_component_that_misbehaves_is_ended_and_its_neighbour_misses_nothing()
     // Goal: flood, trap, endless loop, endless sleep and hunger for memory cost the component its instance and nobody else
     // anything. Method: each of them, while a neighbour is asked over the lattice; the counters tell which was which.
     let links = source("mqtt", "topics = [\"orders/#\"]") + &target("mqtt", "topics = [\"postman/out\"]");
-    let bounds = "deadline = \"3s\"\nmemory_bytes_max = \"8MiB\"\ninbox_messages_max = 4\nmessages_per_second_max = 50\n\
+    let bounds = "deadline = \"3s\"\nmemory_bytes_max = \"8MiB\"\ninbox_messages_max = 4\nmessages_out_per_second = 50\n\
                   config = { out = \"postman/out\" }\n";
     let bad = component("bad", "postman", &format!("{bounds}{links}"));
     let links = source("nats", "subjects = [\"quiet.in\"]") + &target("nats", "subjects = [\"none\"]");

@@ -1,4 +1,4 @@
-//! Calibrates readings and raises alarms when they leave their limits.
+//! Raises alarms when readings leave their limits, calibrating them by a line first where one is given.
 //!
 //! What it does to a batch: readings of calibrated series become `value * scale + offset`; all others pass as they came,
 //! whole numbers to the last digit. Then every reading is held against its limits. A reading older than the newest one of
@@ -22,6 +22,9 @@
 //!   is its mirror image. `rise` raises when the value grows by more than the limit in the given time, and clears when it
 //!   grows by the limit less the hysteresis or less; `fall` is its mirror image. The change is measured from a reading at
 //!   least as old as that time; after a gap it is spread over the gap. Limits are in calibrated units. Hysteresis is 0 when not given, scale 1, offset 0.
+//!
+//! Calibrating here is for limits in calibrated units, since a stream has one component; without limits, and for tables and
+//! units, there is `calibrate`.
 //!
 //! # State
 //!

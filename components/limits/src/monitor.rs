@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 
-use crate::rules::{Limit, Linear, Measure, Rules, Side};
+use kit::linear::Linear;
+
+use crate::rules::{Limit, Measure, Rules, Side};
 
 /// No series has this place in [`Monitor::series`].
 const NOWHERE: u32 = u32::MAX;
@@ -192,7 +194,7 @@ impl Monitor {
             let Some(series) = self.series.get_mut(place as usize) else { continue };
             let mut value = raw;
             if let Some(linear) = series.calibration {
-                value = raw * linear.scale + linear.offset;
+                value = linear.apply(raw);
                 let calibrated = verdict.calibrated.get_or_insert_with(|| Calibrated {
                     values: rows.values.to_vec(),
                     rows: Vec::with_capacity(rows.values.len()),

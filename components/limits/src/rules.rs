@@ -1,5 +1,6 @@
 //! The options, parsed: which series are calibrated how, and which limits they have.
 
+use kit::linear::Linear;
 use kit::options::{Pattern, duration, entries, number, split};
 
 /// Longest name of an alarm that the gateway takes whole.
@@ -12,15 +13,6 @@ pub struct Rules {
     pub calibrations: Vec<(Pattern, Linear)>,
     /// One for each `high…`, `low…`, `rise…` and `fall…` option.
     pub alarms: Vec<AlarmRule>,
-}
-
-/// `value * scale + offset`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Linear {
-    /// Factor.
-    pub scale: f64,
-    /// Added after.
-    pub offset: f64,
 }
 
 /// One `high…`, `low…`, `rise…` or `fall…` option.
@@ -149,13 +141,9 @@ impl Limit {
 
 fn calibration(entry: &str) -> Result<(Pattern, Linear), String> {
     let (pattern, numbers) = split(entry)?;
-    let mut linear = Linear { scale: 1.0, offset: 0.0 };
+    let mut linear = Linear::default();
     for part in numbers.split(',').map(str::trim) {
-        match part.split_once(char::is_whitespace) {
-            Some(("scale", n)) => linear.scale = number(n)?,
-            Some(("offset", n)) => linear.offset = number(n)?,
-            _ => return Err(format!("{part:?} is neither `scale NUMBER` nor `offset NUMBER`")),
-        }
+        linear.set(part)?;
     }
     Ok((pattern, linear))
 }

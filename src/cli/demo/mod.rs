@@ -50,6 +50,8 @@ const MACHINES_PER_CLIENT: usize = 5;
 const MEASURE_EVERY: Duration = Duration::from_millis(100);
 /// Time the gateway gets, after the machines have stopped, to tell the hub everything.
 const SETTLE_MAX: Duration = Duration::from_secs(60);
+/// Time within which the gateway must notice that its link was cut.
+const CUT_FELT_MAX: Duration = Duration::from_secs(30);
 /// Attempts to find ports that nobody takes between choosing and listening.
 const PORT_ATTEMPTS: usize = 5;
 /// How often the gateway is asked how it is.
@@ -215,10 +217,14 @@ async fn act(
     let mut view = (!args.json).then(View::new);
     let mut next_draw = started;
     let mut stopped_sending = None;
+    let mut cut = None;
     loop {
         let elapsed = started.elapsed();
-        if let Some((_, turn)) = script.next_if(|(part, _)| elapsed >= total.mul_f64(*part)) {
+        if cut.is_none()
+            && let Some((_, turn)) = script.next_if(|(part, _)| elapsed >= total.mul_f64(*part))
+        {
             phase = perform(*turn, plant, switch).await?;
+            cut = matches!(turn, Turn::CutLink).then(Instant::now);
         }
         if elapsed >= total && stopped_sending.is_none() {
             phase = "machines stopped, the gateway tells the rest";
@@ -227,6 +233,17 @@ async fn act(
         }
         anyhow::ensure!(!plant.gateway_ended(), "the gateway ended by itself");
         let gateway = ask(plant).await;
+        // A cut that the gateway does not notice would prove nothing: the script goes on once it has.
+        if let Some(since) = cut {
+            if gateway.as_ref().is_some_and(|gateway| gateway.link != "up") {
+                cut = None;
+            } else {
+                anyhow::ensure!(
+                    since.elapsed() < CUT_FELT_MAX,
+                    "the link was cut, and the gateway still reaches the hub"
+                );
+            }
+        }
         if let Some(since) = stopped_sending {
             let told = tally.borrow().unacknowledged == 0
                 && gateway.as_ref().is_some_and(|g| g.buffered_bytes == 0)
@@ -295,7 +312,7 @@ async fn ask(plant: &Plant) -> Option<view::Gateway> {
     let status: console::Status = console::ask(&plant.socket(), console::Request::Status).await.ok()?;
     Some(view::Gateway {
         buffered_bytes: status.store.outbox_bytes,
-        link: status.link.to_string(),
+        link: status.link.state,
         written_bytes: status.store.written_bytes,
         readings: status.store.readings,
     })

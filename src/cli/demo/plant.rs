@@ -152,11 +152,13 @@ impl Plant {
             ),
         )?;
         let store = folder.join("hub");
+        // A hub tells leaf nodes where it is to be found, nats-server 2.10 even with no_advertise, and they would go around
+        // the switch.
         write(
             "hub.conf",
             &format!(
                 "listen: \"127.0.0.1:{hub}\"\nserver_name: hub\njetstream {{ store_dir: \"{}\", domain: hub }}\n\
-                 leafnodes {{ listen: \"127.0.0.1:{hub_leaf}\", no_advertise: true }}\n",
+                 leafnodes {{ listen: \"127.0.0.1:{hub_leaf}\", advertise: \"{uplink}\" }}\n",
                 store.display()
             ),
         )?;

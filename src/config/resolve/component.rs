@@ -1,11 +1,11 @@
-//! `[[component]]`, with the defaults of its keys: no layer lies below it.
+//! `[[component]]`.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{FileKind, FilePlace, Judge};
 use crate::config::fault::Fault;
-use crate::config::raw::{self, Kind, Span};
+use crate::config::raw::{self, Kind};
 use crate::config::tree::KeyPath;
 use crate::config::{Component, Workload};
 
@@ -15,8 +15,15 @@ const COMPONENTS_MAX: usize = 64;
 const SETTINGS_MAX: usize = 32;
 const SETTING_CHARS_MAX: usize = 64 * 1024;
 
-const MEMORY_BYTES: u64 = 16 << 20;
-const DEADLINE: Duration = Duration::from_millis(500);
+/// Most readings held back: 32 MiB of memory, and some 4 MiB of every checkpoint.
+const HOLD_READINGS_MAX: usize = 1 << 20;
+/// Highest rates: what the largest gateway could not do either, and no alarms at all.
+const READINGS_PER_SECOND_MAX: u32 = 100_000_000;
+const ALARMS_PER_SECOND_MAX: u32 = 10_000;
+/// Largest snapshot: one is written with each checkpoint, and 1 MiB a minute is 1.5 GB a day, all of the wear budget.
+const STATE_BYTES_MAX: u64 = 1 << 20;
+/// Most failures looked back on.
+const QUARANTINE_FAILURES_MAX: usize = 100;
 
 impl Judge<'_> {
     pub(super) fn components(&mut self, raw: &[raw::Component]) -> (Vec<Component>, Vec<Workload>) {
@@ -38,9 +45,6 @@ impl Judge<'_> {
 
     fn component(&mut self, table: &KeyPath, raw: &raw::Component) -> Component {
         let key = |key: &str| table.key(key);
-        let memory = raw.memory_bytes_max.map_or(MEMORY_BYTES, |bytes| bytes.0);
-        let usual = if raw.kind == Some(Kind::Wasmcloud) { super::workload::DEADLINE } else { DEADLINE };
-        let deadline = raw.deadline.unwrap_or(Span(usual));
         let path = match &raw.path {
             Some(path) => {
                 let path = self.path(&key("path"), path);
@@ -58,17 +62,68 @@ impl Judge<'_> {
                 self.refuse(&key("config").key(name), Fault::Text { chars_max: SETTING_CHARS_MAX });
             }
         }
-        Component {
-            name: self.element_name(table, raw.name.as_deref()),
-            path,
-            memory_bytes_max: self.bytes(&key("memory_bytes_max"), memory, 1 << 20, 1 << 30),
-            deadline: self.duration(
-                &key("deadline"),
-                deadline,
-                Duration::from_millis(1),
-                Duration::from_secs(60),
+        let mut component = Component::of(self.element_name(table, raw.name.as_deref()), path);
+        component.config = raw.config.clone();
+        self.limits(table, raw, &mut component);
+        component.fallback = raw.fallback.unwrap_or(component.fallback);
+        if let Some(readings) = raw.hold_readings_max {
+            let at = key("hold_readings_max");
+            component.hold_readings_max = self.whole_number(&at, readings, 1, HOLD_READINGS_MAX);
+        }
+        if let Some(failures) = raw.quarantine_failures {
+            let at = key("quarantine_failures");
+            component.quarantine_failures = self.whole_number(&at, failures, 0, QUARANTINE_FAILURES_MAX);
+        }
+        if let Some(within) = raw.quarantine_within {
+            let (least, most) = (Duration::from_secs(1), Duration::from_secs(24 * 3600));
+            component.quarantine_within = self.duration(&key("quarantine_within"), within, least, most);
+        }
+        component
+    }
+
+    /// What it may take.
+    fn limits(&mut self, table: &KeyPath, raw: &raw::Component, component: &mut Component) {
+        let key = |key: &str| table.key(key);
+        if let Some(bytes) = &raw.memory_bytes_max {
+            component.memory_bytes_max = self.bytes(&key("memory_bytes_max"), bytes.0, 1 << 20, 1 << 30);
+        }
+        if let Some(deadline) = raw.deadline {
+            let (least, most) = (Duration::from_millis(1), Duration::from_secs(60));
+            component.deadline = self.duration(&key("deadline"), deadline, least, most);
+        }
+        if let Some(share) = raw.cpu_share_percent {
+            component.cpu_share_percent = self.whole_number(&key("cpu_share_percent"), share, 1, 100);
+        }
+        for (name, said, rate, least, most) in [
+            (
+                "readings_in_per_second",
+                raw.readings_in_per_second,
+                &mut component.readings_in_per_second,
+                1,
+                READINGS_PER_SECOND_MAX,
             ),
-            config: raw.config.clone(),
+            (
+                "readings_out_per_second",
+                raw.readings_out_per_second,
+                &mut component.readings_out_per_second,
+                0,
+                READINGS_PER_SECOND_MAX,
+            ),
+            (
+                "alarms_per_second",
+                raw.alarms_per_second,
+                &mut component.alarms_per_second,
+                0,
+                ALARMS_PER_SECOND_MAX,
+            ),
+        ] {
+            if let Some(said) = said {
+                *rate = self.whole_number(&key(name), said, least, most);
+            }
+        }
+        if let Some(bytes) = &raw.state_bytes_max {
+            let bytes = self.bytes(&key("state_bytes_max"), bytes.0, 1 << 10, STATE_BYTES_MAX);
+            component.state_bytes_max = usize::try_from(bytes).unwrap_or(usize::MAX);
         }
     }
 }

@@ -18,12 +18,14 @@ const MAP_MAX: usize = 64;
 
 const INBOX_MESSAGES: i64 = 256;
 const INBOX_BYTES: u64 = 1 << 20;
-const MESSAGES_PER_SECOND: i64 = 200;
+const MESSAGES_IN_PER_SECOND: i64 = 1_000;
+const MESSAGES_OUT_PER_SECOND: i64 = 200;
+const MESSAGES_PER_SECOND_MAX: u32 = 100_000;
 const KEYVALUE_BYTES: u64 = 1 << 20;
 const KEYVALUE_KEYS: i64 = 10_000;
 
 /// Longest time one call may take, waiting included, when nothing is said.
-pub(super) const DEADLINE: Duration = Duration::from_secs(5);
+const DEADLINE: Duration = Duration::from_secs(5);
 
 impl Judge<'_> {
     /// What stands in a `[[component]]` beside what every component has.
@@ -31,9 +33,23 @@ impl Judge<'_> {
         &mut self,
         table: &KeyPath,
         raw: &raw::Component,
-        component: Component,
+        mut component: Component,
     ) -> Workload {
         let key = |key: &str| table.key(key);
+        if raw.deadline.is_none() {
+            component.deadline = DEADLINE;
+        }
+        let said = [
+            ("readings_in_per_second", raw.readings_in_per_second.is_some()),
+            ("readings_out_per_second", raw.readings_out_per_second.is_some()),
+            ("alarms_per_second", raw.alarms_per_second.is_some()),
+            ("state_bytes_max", raw.state_bytes_max.is_some()),
+            ("fallback", raw.fallback.is_some()),
+            ("hold_readings_max", raw.hold_readings_max.is_some()),
+        ];
+        for (key, _) in said.into_iter().filter(|(_, said)| *said) {
+            self.refuse(&table.key(key), Fault::OnlyTelemetry);
+        }
         let inbox = Inbox {
             messages_max: self.whole_number(
                 &key("inbox_messages_max"),
@@ -53,13 +69,18 @@ impl Judge<'_> {
                 Some(raw::Overflow::DropNewest) => Overflow::DropNewest,
             },
         };
-        let rate = raw.messages_per_second_max.unwrap_or(MESSAGES_PER_SECOND);
-        let messages_per_second_max = self.whole_number(&key("messages_per_second_max"), rate, 1, 100_000);
+        let mut rate = |name: &str, said: Option<i64>, usual: i64| -> u32 {
+            self.whole_number(&key(name), said.unwrap_or(usual), 1, MESSAGES_PER_SECOND_MAX)
+        };
+        let messages_in_per_second =
+            rate("messages_in_per_second", raw.messages_in_per_second, MESSAGES_IN_PER_SECOND);
+        let messages_out_per_second =
+            rate("messages_out_per_second", raw.messages_out_per_second, MESSAGES_OUT_PER_SECOND);
         let links = key("link");
         self.count(&links, raw.link.len(), LINKS_MAX);
         let links =
             raw.link.iter().enumerate().filter_map(|(n, raw)| self.link(&links.item(n), raw)).collect();
-        let workload = Workload { component, inbox, messages_per_second_max, links };
+        let workload = Workload { component, inbox, messages_in_per_second, messages_out_per_second, links };
         let is_called = |link: &raw::Link| link.interface == Some(Interface::Handler);
         if !raw.link.iter().any(is_called) && !self.taken_out.contains(&key("link")) {
             self.refuse(table, Fault::NeverCalled);
@@ -73,7 +94,8 @@ impl Judge<'_> {
             ("inbox_messages_max", raw.inbox_messages_max.is_some()),
             ("inbox_bytes_max", raw.inbox_bytes_max.is_some()),
             ("overflow", raw.overflow.is_some()),
-            ("messages_per_second_max", raw.messages_per_second_max.is_some()),
+            ("messages_in_per_second", raw.messages_in_per_second.is_some()),
+            ("messages_out_per_second", raw.messages_out_per_second.is_some()),
             ("link", !raw.link.is_empty()),
         ];
         for (key, _) in said.into_iter().filter(|(_, said)| *said) {

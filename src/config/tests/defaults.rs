@@ -9,8 +9,8 @@ use super::super::raw::Document;
 use super::super::tree::{KeyPath, Layer, Node, Tree, Value};
 use super::{parse, valid};
 use crate::config::{
-    Broker, Caps, Clients, Clock, DEFAULT, Decode, Fields, FullPolicy, Gateway, Journal, LatticeMode, Leaf,
-    LogLevel, Outbox, Reduce, Site, Slot, Stream, TimeSource, TopicRules, Trust, Uplink,
+    Broker, Caps, Clients, Clock, Component, DEFAULT, Decode, Fallback, Fields, FullPolicy, Gateway, Journal,
+    LatticeMode, Leaf, LogLevel, Outbox, Reduce, Site, Slot, Stream, TimeSource, TopicRules, Trust, Uplink,
 };
 use crate::sample::{Durability, Lane};
 
@@ -138,8 +138,25 @@ fn a_stream_of_name_and_topics_has_the_documented_defaults() {
         }
     );
     let component = config.components.remove(0);
-    assert_eq!((component.memory_bytes_max, component.deadline), (16 << 20, Duration::from_millis(500)));
-    assert!(component.config.is_empty());
+    assert_eq!(
+        component,
+        Component {
+            name: "c".to_owned(),
+            path: "/c".into(),
+            memory_bytes_max: 16 << 20,
+            deadline: Duration::from_millis(500),
+            cpu_share_percent: 25,
+            readings_in_per_second: 500_000,
+            readings_out_per_second: 10_000,
+            alarms_per_second: 100,
+            state_bytes_max: 1 << 20,
+            fallback: Fallback::Pass,
+            hold_readings_max: 65_536,
+            quarantine_failures: 10,
+            quarantine_within: Duration::from_secs(600),
+            config: Default::default(),
+        }
+    );
 }
 
 #[test]

@@ -272,6 +272,30 @@ fn a_component_needs_a_path_and_sane_limits() {
     let message = |key: &str, what: &str| [format!("frond.toml:4: component \"c\": {key}: {what}")];
     assert_eq!(component("memory_bytes_max = 1"), message("memory_bytes_max", "1B is outside 1MiB to 1GiB"));
     assert_eq!(component("deadline = \"61s\""), message("deadline", "61s is outside 1ms to 1m"));
+    assert_eq!(component("cpu_share_percent = 101"), message("cpu_share_percent", "101 is outside 1 to 100"));
+    let rate = "readings_in_per_second";
+    assert_eq!(component(&format!("{rate} = 0")), message(rate, "0 is outside 1 to 100000000"));
+    let rate = "readings_out_per_second";
+    assert_eq!(component(&format!("{rate} = -1")), message(rate, "-1 is outside 0 to 100000000"));
+    assert_eq!(
+        component("alarms_per_second = 10001"),
+        message("alarms_per_second", "10001 is outside 0 to 10000")
+    );
+    assert_eq!(
+        component("state_bytes_max = \"2MiB\""),
+        message("state_bytes_max", "2MiB is outside 1KiB to 1MiB")
+    );
+    assert_eq!(component("hold_readings_max = 0"), message("hold_readings_max", "0 is outside 1 to 1048576"));
+    assert_eq!(
+        component("quarantine_failures = 101"),
+        message("quarantine_failures", "101 is outside 0 to 100")
+    );
+    assert_eq!(
+        component("quarantine_within = \"0s\""),
+        message("quarantine_within", "0ms is outside 1s to 1d")
+    );
+    let words = "unknown word 'keep'; known are pass, drop, hold";
+    assert_eq!(component("fallback = \"keep\""), message("fallback", words));
     assert_eq!(component("config = { a = 1 }"), message("config.a", "1 is not text in quotes"));
     assert_eq!(refused("[[component]]\npath = \"/c\""), ["frond.toml:1: component: 'name' is missing"]);
 }

@@ -30,7 +30,7 @@ fn the_smallest_one_has_the_documented_defaults() {
     let [desk] = &config.workloads[..] else { panic!("one component") };
     assert_eq!(desk.component.deadline, Duration::from_secs(5));
     assert_eq!((desk.inbox.messages_max, desk.inbox.bytes_max), (256, 1 << 20));
-    assert_eq!((desk.inbox.overflow, desk.messages_per_second_max), (Overflow::DropOldest, 200));
+    assert_eq!((desk.inbox.overflow, desk.messages_out_per_second), (Overflow::DropOldest, 200));
     let topics = vec!["orders/#".to_owned()];
     let source = Source::Mqtt { topics, qos: 1, map: Default::default() };
     assert_eq!((&*desk.links[0].name, &desk.links[0].end), ("default", &LinkEnd::Source(source)));

@@ -223,8 +223,8 @@ fn a_silent_client_is_ended_after_its_keep_alive() {
     let folder = tempfile::tempdir().unwrap();
     let rig = Rig::start(folder.path(), "");
     let (mut silent, _) = Client::enter(rig.at, &Hello { version: 5, keep_alive: 1, ..hello("silent") });
-    let (mut alive, _) = Client::enter(rig.at, &Hello { keep_alive: 2, ..hello("alive") });
-    for _ in 0..6 {
+    let (mut alive, _) = Client::enter(rig.at, &Hello { keep_alive: 4, ..hello("alive") });
+    for _ in 0..12 {
         alive.send(&[0xc0, 0]);
         assert_eq!(alive.packet().0, 0xd0);
         std::thread::park_timeout(Duration::from_millis(600));

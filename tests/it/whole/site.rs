@@ -60,6 +60,8 @@ pub enum Role {
 pub struct Site {
     pub folder: PathBuf,
     pub ports: Ports,
+    /// Where the wire begins, which the leaf node takes for the hub.
+    uplink: SocketAddr,
     /// The wire between the leaf node and the hub.
     pub wire: watch::Sender<Wire>,
     /// Started in place of frond, with frond's own command line behind it.
@@ -93,6 +95,7 @@ impl Site {
         let site = Site {
             folder,
             ports,
+            uplink,
             wire,
             wrapper: Vec::new(),
             programs,
@@ -189,7 +192,8 @@ impl Site {
             "hub.conf",
             &format!(
                 "listen: \"127.0.0.1:{hub}\"\nserver_name: hub\n{jetstream}\
-                 leafnodes {{ listen: \"127.0.0.1:{leaf}\", no_advertise: true }}\n{lines}\n"
+                 leafnodes {{ listen: \"127.0.0.1:{leaf}\", advertise: \"{}\" }}\n{lines}\n",
+                self.uplink
             ),
         );
     }

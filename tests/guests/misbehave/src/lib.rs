@@ -1,7 +1,8 @@
 //! Behaves until it is told not to.
 //!
 //! It adds 1 to every value, so that readings that went through it differ from readings that went past it. When a batch
-//! contains the value of option `trigger` (default 666) it does what option `mode` says. Its state is the number of
+//! contains the value of option `trigger` (default 666), or any batch if option `always` is "yes", it does what option `mode`
+//! says; some modes show elsewhere than in `process`. Its state is the number of
 //! batches it has worked on since its state was empty; a batch with the value of option `count-at` (default -1) has that
 //! value replaced by the number.
 
@@ -50,11 +51,18 @@ impl processor::Guest for Component {
         match option("mode", "").as_str() {
             "refuse" => Err("option \"mode\" is \"refuse\", which is refused".into()),
             "trap-in-configure" => panic!("asked to panic in configure"),
+            "loop-in-configure" => endless(),
+            "bad-text-in-configure" => Err(bad_text()),
             _ => Ok(()),
         }
     }
 
     fn announce(series: Vec<Series>) {
+        match option("mode", "").as_str() {
+            "trap-in-announce" => panic!("asked to panic in announce"),
+            "loop-in-announce" => endless(),
+            _ => {}
+        }
         STATE.with_borrow_mut(|state| {
             for one in series {
                 assert!(!state.announced.contains(&one.id), "series {} was announced twice", one.id);
@@ -72,7 +80,7 @@ impl processor::Guest for Component {
             state.batches += 1;
             state.batches
         });
-        if readings.values.contains(&number("trigger", 666.0)) {
+        if option("always", "") == "yes" || readings.values.contains(&number("trigger", 666.0)) {
             return misbehave(readings);
         }
         let count_at = number("count-at", -1.0);
@@ -90,13 +98,17 @@ impl state::Guest for Component {
         match option("mode", "").as_str() {
             "huge-snapshot" => vec![7; 2 << 20],
             "trap-in-snapshot" => panic!("asked to panic in snapshot"),
+            "loop-in-snapshot" => endless(),
             _ => STATE.with_borrow(|state| state.batches.to_le_bytes().to_vec()),
         }
     }
 
     fn restore(snapshot: Vec<u8>) -> Result<(), String> {
-        if option("mode", "") == "trap-in-restore" {
-            panic!("asked to panic in restore");
+        match option("mode", "").as_str() {
+            "trap-in-restore" => panic!("asked to panic in restore"),
+            "loop-in-restore" => endless(),
+            "bad-text-in-restore" => return Err(bad_text()),
+            _ => {}
         }
         let bytes = snapshot.try_into().map_err(|_| "a state has eight bytes".to_owned())?;
         STATE.with_borrow_mut(|state| state.batches = u64::from_le_bytes(bytes));
@@ -114,9 +126,19 @@ fn misbehave(mut batch: Batch) -> Output {
     match option("mode", "").as_str() {
         "trap" => panic!("asked to panic"),
         "exit" => std::process::exit(3),
-        "loop" => loop {
-            black_box(rows);
-        },
+        "loop" => endless(),
+        "leak" => std::mem::forget(black_box(vec![1u8; 1 << 20])),
+        "bad-text" => {
+            let alarm = alarm(&batch, bad_text(), bad_text());
+            return Output { readings: Readings::Unchanged, alarms: vec![alarm] };
+        }
+        "bad-text-in-log" => log::write(log::Level::Info, &bad_text()),
+        "bad-text-in-register" => drop(registry::register(&bad_text(), "")),
+        "trap-in-restore" | "loop-in-restore" | "bad-text-in-restore" => {
+            panic!("asked to panic, to be restored")
+        }
+        // These misbehave elsewhere.
+        "trap-in-snapshot" | "loop-in-snapshot" | "huge-snapshot" => {}
         "grow" => {
             let mut hoard: Vec<Vec<u8>> = Vec::new();
             loop {
@@ -189,6 +211,19 @@ fn misbehave(mut batch: Batch) -> Output {
         other => panic!("there is no mode {other:?}"),
     }
     replaced(batch)
+}
+
+fn endless() -> ! {
+    loop {
+        black_box(0);
+    }
+}
+
+/// Text that is none: bytes that occur nowhere in UTF-8.
+fn bad_text() -> String {
+    // SAFETY: nothing looks at it but the lowering of results, which copies bytes. That a toolchain may hand over anything
+    // as text is the point.
+    unsafe { String::from_utf8_unchecked(vec![b'x', 0xff, 0xfe]) }
 }
 
 fn alarm(batch: &Batch, name: String, message: String) -> Alarm {

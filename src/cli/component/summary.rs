@@ -1,0 +1,179 @@
+//! What a run of `frond component test` came to: counted, for people and as JSON.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+
+use crate::runtime::{Counters, Processed};
+use crate::sample::Reading;
+
+/// The counters that a summary shows.
+const COUNTED: [fn(&Counters) -> &AtomicU64; 10] = [
+    |counters| &counters.traps,
+    |counters| &counters.deadlines,
+    |counters| &counters.memory_faults,
+    |counters| &counters.restarts,
+    |counters| &counters.passed_by,
+    |counters| &counters.rows_rejected,
+    |counters| &counters.alarms_rejected,
+    |counters| &counters.snapshots_rejected,
+    |counters| &counters.log_lines,
+    |counters| &counters.log_lines_dropped,
+];
+
+/// What the run came to.
+#[derive(Default)]
+pub(super) struct Tally {
+    pub(super) batches: u64,
+    pub(super) readings_in: u64,
+    pub(super) readings_out: u64,
+    pub(super) raised: u64,
+    pub(super) cleared: u64,
+    pub(super) spent: Duration,
+    pub(super) restart: Option<Restart>,
+}
+
+/// What a restart did.
+pub(super) struct Restart {
+    pub(super) after: u64,
+    pub(super) snapshot_bytes: Option<usize>,
+    pub(super) set_aside: Option<String>,
+    /// The first difference to the run without.
+    pub(super) difference: Option<String>,
+}
+
+/// The end of a run.
+pub(super) struct Summary<'a> {
+    pub(super) tally: &'a Tally,
+    pub(super) counters: &'a Counters,
+    pub(super) snapshot_bytes: Option<usize>,
+    pub(super) announced: usize,
+    pub(super) registered: usize,
+}
+
+// === impl Tally ===
+
+impl Tally {
+    pub(super) fn count(&mut self, batch: &[Reading], processed: &Processed) {
+        self.batches += 1;
+        self.readings_in += batch.len() as u64;
+        self.readings_out += processed.readings.len() as u64;
+        let raised = processed.alarms.iter().filter(|alarm| alarm.active).count();
+        self.raised += raised as u64;
+        self.cleared += (processed.alarms.len() - raised) as u64;
+    }
+}
+
+// === impl Summary ===
+
+impl Summary<'_> {
+    fn of(&self, counter: impl Fn(&Counters) -> &AtomicU64) -> u64 {
+        counter(self.counters).load(Ordering::Relaxed)
+    }
+
+    /// Calls that failed.
+    fn faults(&self) -> u64 {
+        self.of(|c| &c.traps) + self.of(|c| &c.deadlines) + self.of(|c| &c.memory_faults)
+    }
+
+    /// What did not hold.
+    fn rejected(&self) -> u64 {
+        self.of(|c| &c.rows_rejected) + self.of(|c| &c.alarms_rejected) + self.of(|c| &c.snapshots_rejected)
+    }
+
+    pub(super) fn is_sound(&self) -> bool {
+        let same = |restart: &Restart| restart.difference.is_none() && restart.set_aside.is_none();
+        self.faults() == 0 && self.rejected() == 0 && self.tally.restart.as_ref().is_none_or(same)
+    }
+
+    pub(super) fn text(&self) -> String {
+        let Tally { batches, readings_in, readings_out, raised, cleared, spent, restart } = self.tally;
+        let mut lines = vec![format!(
+            "{readings_in} readings of {} series in {batches} batches, {readings_out} readings out, {} series registered",
+            self.announced, self.registered
+        )];
+        lines.push(format!("alarms: {raised} raised, {cleared} cleared"));
+        lines.push(match self.faults() {
+            0 => "faults: none".to_owned(),
+            _ => format!(
+                "faults: {} traps, {} deadlines, {} out of memory; {} restarts, {} readings passed by",
+                self.of(|c| &c.traps),
+                self.of(|c| &c.deadlines),
+                self.of(|c| &c.memory_faults),
+                self.of(|c| &c.restarts),
+                self.of(|c| &c.passed_by)
+            ),
+        });
+        if self.rejected() > 0 {
+            lines.push(format!(
+                "did not hold and were dropped: {} rows, {} alarms, {} snapshots",
+                self.of(|c| &c.rows_rejected),
+                self.of(|c| &c.alarms_rejected),
+                self.of(|c| &c.snapshots_rejected)
+            ));
+        }
+        lines.push(format!(
+            "log: {} lines, {} dropped",
+            self.of(|c| &c.log_lines),
+            self.of(|c| &c.log_lines_dropped)
+        ));
+        lines.push(match self.snapshot_bytes {
+            Some(bytes) => format!("snapshot: {bytes} bytes"),
+            None => "snapshot: none, the component has no state".to_owned(),
+        });
+        let spent_us = spent.as_secs_f64() * 1e6;
+        lines.push(format!(
+            "time: {:.1} us a batch, {:.2} us a reading",
+            spent_us / (*batches).max(1) as f64,
+            spent_us / (*readings_in).max(1) as f64
+        ));
+        lines.extend(restart.as_ref().map(Restart::text));
+        lines.join("\n") + "\n"
+    }
+
+    pub(super) fn json(&self) -> Json {
+        let Tally { batches, readings_in, readings_out, raised, cleared, spent, restart } = self.tally;
+        json!({
+            "kind": "summary", "batches": batches, "readings_in": readings_in, "readings_out": readings_out,
+            "series": self.announced, "series_registered": self.registered,
+            "alarms_raised": raised, "alarms_cleared": cleared,
+            "traps": self.of(|c| &c.traps), "deadlines": self.of(|c| &c.deadlines),
+            "memory_faults": self.of(|c| &c.memory_faults), "restarts": self.of(|c| &c.restarts),
+            "passed_by": self.of(|c| &c.passed_by), "rows_rejected": self.of(|c| &c.rows_rejected),
+            "alarms_rejected": self.of(|c| &c.alarms_rejected),
+            "snapshots_rejected": self.of(|c| &c.snapshots_rejected),
+            "log_lines": self.of(|c| &c.log_lines), "log_lines_dropped": self.of(|c| &c.log_lines_dropped),
+            "snapshot_bytes": self.snapshot_bytes, "spent_us": spent.as_micros() as u64,
+            "restart": restart.as_ref().map(|restart| json!({
+                "after": restart.after, "snapshot_bytes": restart.snapshot_bytes,
+                "set_aside": restart.set_aside, "difference": restart.difference,
+            })),
+            "sound": self.is_sound(),
+        })
+    }
+}
+
+// === impl Restart ===
+
+impl Restart {
+    pub(super) fn text(&self) -> String {
+        let state = match self.snapshot_bytes {
+            Some(bytes) => format!("with a snapshot of {bytes} bytes"),
+            None => "without a snapshot".to_owned(),
+        };
+        let begun = format!("restart after {} readings, {state}", self.after);
+        match (&self.set_aside, &self.difference) {
+            (Some(why), _) => format!("{begun}: the component did not take it back: {why}"),
+            (None, Some(difference)) => format!("{begun}: DIFFERS {difference}"),
+            (None, None) => format!("{begun}: the same readings and alarms as without"),
+        }
+    }
+}
+
+/// What was counted before a restart counts on.
+pub(super) fn carry(before: &Counters, after: &Counters) {
+    for of in COUNTED {
+        of(after).fetch_add(of(before).load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,100 @@
+//! One component's place among the others: its code at work, or none, and the readings that wait for it.
+
+use tracing::error;
+
+use crate::config::{self, Fallback};
+use crate::sample::{Nanos, Reading, StreamId, Timeline};
+
+use super::Processor;
+use super::absent::Absence;
+use super::hold::Hold;
+use super::opener::FileMark;
+use super::stats::{ComponentStats, Standing};
+
+/// The place.
+pub(super) struct Seat {
+    /// `None` for a component that is no longer configured and has readings left.
+    pub(super) component: Option<config::Component>,
+    /// `None` for one that could not be opened.
+    pub(super) processor: Option<Processor>,
+    /// The file that the processor was made of, or that could not be opened.
+    pub(super) mark: Option<FileMark>,
+    /// Readings that wait.
+    pub(super) hold: Hold,
+}
+
+// === impl Seat ===
+
+impl Seat {
+    /// Of a configured component.
+    pub(super) fn of(component: config::Component) -> Seat {
+        let hold = Hold::new(component.hold_readings_max);
+        Seat { component: Some(component), processor: None, mark: None, hold }
+    }
+
+    /// Of one that is no longer configured; what waits for it was bounded when it was held back.
+    pub(super) fn retired() -> Seat {
+        Seat { component: None, processor: None, mark: None, hold: Hold::new(usize::MAX) }
+    }
+
+    /// What becomes of readings that the component does not work on.
+    pub(super) fn fallback(&self) -> Fallback {
+        self.component.as_ref().map_or(Fallback::Pass, |component| component.fallback)
+    }
+
+    /// Whether the component is configured.
+    pub(super) fn is_current(&self) -> bool {
+        self.component.is_some()
+    }
+
+    /// Keeps readings for the component, and says so when that begins to cost older ones; the counter says how many.
+    pub(super) fn keep(
+        &mut self,
+        (stream, timeline): (StreamId, Timeline),
+        readings: &[Reading],
+        now: Nanos,
+    ) {
+        if let Some(processor) = &mut self.processor {
+            processor.count_excess(now, readings.len());
+        }
+        let dropped = self.hold.push(stream, timeline, readings);
+        if dropped > 0 && self.hold.dropped() == dropped as u64 {
+            error!(
+                component = self.component.as_ref().map(|component| component.name.as_str()),
+                advice = "mend the component, or raise hold_readings_max",
+                "too many readings wait for the component; the oldest are dropped and counted, the raw ring has them"
+            );
+        }
+    }
+
+    /// How the component is.
+    pub(super) fn stats(&self, absence: Option<&Absence>) -> ComponentStats {
+        let mut stats = match (&self.processor, absence) {
+            (Some(processor), _) => ComponentStats {
+                standing: standing(processor),
+                state_bytes: processor.state_bytes() as u64,
+                last_fault: Some(processor.last_fault().to_owned()).filter(|fault| !fault.is_empty()),
+                ..ComponentStats::of(processor.counters())
+            },
+            (None, Some(absence)) => ComponentStats {
+                absent: Some(absence.why.clone()),
+                passed_by: absence.passed_by,
+                dropped: absence.dropped,
+                ..ComponentStats::absent()
+            },
+            (None, None) => ComponentStats::absent(),
+        };
+        stats.held = self.hold.len() as u64;
+        stats.hold_dropped = self.hold.dropped();
+        stats.fallback = self.fallback();
+        stats
+    }
+}
+
+fn standing(processor: &Processor) -> Standing {
+    match (processor.is_running(), processor.is_quarantined()) {
+        (true, _) => Standing::Running,
+        (false, true) => Standing::Quarantined,
+        (false, false) => Standing::Restarting,
+    }
+}
