@@ -40,19 +40,38 @@ const BY_LINK: [(&str, &str); 4] = [
     ("wasi:keyvalue/batch", "wasi:keyvalue"),
 ];
 
-/// Whether an import is granted; if not, what would grant it.
-pub(super) fn judge(import: &str, links: &[Link]) -> Result<(), String> {
+/// What it takes to be given an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Grant {
+    /// Nothing.
+    Everybody,
+    /// A link with this word for its `interface`.
+    Link(&'static str),
+    /// A gateway does not have it.
+    Nobody,
+}
+
+/// What it takes to be given an import.
+pub(crate) fn grant(import: &str) -> Grant {
     let interface = import.split_once('@').map_or(import, |(interface, _)| interface);
     if EVERYBODY.contains(&interface) {
-        return Ok(());
+        return Grant::Everybody;
     }
-    let Some((_, word)) = BY_LINK.iter().find(|(name, _)| *name == interface) else {
-        return Err("nothing grants it: a gateway does not have it".to_owned());
+    let by_link = BY_LINK.iter().find(|(name, _)| *name == interface);
+    by_link.map_or(Grant::Nobody, |(_, word)| Grant::Link(word))
+}
+
+/// Whether an import is granted; if not, what would grant it.
+pub(super) fn judge(import: &str, links: &[Link]) -> Result<(), String> {
+    let word = match grant(import) {
+        Grant::Everybody => return Ok(()),
+        Grant::Nobody => return Err("nothing grants it: a gateway does not have it".to_owned()),
+        Grant::Link(word) => word,
     };
     let has_link = links.iter().any(|link| match link.end {
         LinkEnd::Source(_) => false,
-        LinkEnd::Target(_) => *word == "wasmcloud:messaging/consumer",
-        LinkEnd::KeyValue { .. } => *word == "wasi:keyvalue",
+        LinkEnd::Target(_) => word == "wasmcloud:messaging/consumer",
+        LinkEnd::KeyValue { .. } => word == "wasi:keyvalue",
     });
     match has_link {
         true => Ok(()),

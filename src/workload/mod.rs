@@ -23,7 +23,7 @@
 
 mod account;
 mod context;
-mod grants;
+pub(crate) mod grants;
 mod imports;
 mod inbox;
 mod instance;
@@ -38,7 +38,7 @@ mod room;
 
 pub use account::{Account, View, WorkloadStatus};
 pub use keyvalue::{Answer, Ask, KeepError, Keeper, KeeperError, KeeperHandle, Place};
-pub use opener::{OpenError, Opener, OpenerHandle, try_open};
+pub use opener::{OpenError, Opener, OpenerHandle, try_open, try_open_linked};
 pub use owner::{Setup, Workload};
 pub use postbox::Door;
 

@@ -3,7 +3,7 @@
 //! Owns the engine of workloads with its epoch thread. Nothing but the cache of compiled code outlives it. Requests are
 //! worked off one by one: compiling takes a processor for seconds.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
@@ -83,6 +83,17 @@ pub fn try_open(workload: &config::Workload, compiler: PathBuf, cache_dir: PathB
         .map(|_| ())
 }
 
+/// Opens a component once as if every link it can be given were there, and lets it go.
+pub fn try_open_linked(
+    component: &config::Component,
+    compiler: &Path,
+    cache_dir: &Path,
+) -> Result<(), OpenError> {
+    let engine = Arc::new(Engine::new()?);
+    let code = code::load(&engine.host, component, compiler, cache_dir, &Counters::default())?;
+    link(&engine, component, &code).map(|_| ())
+}
+
 // === impl OpenerHandle ===
 
 impl OpenerHandle {
@@ -155,15 +166,19 @@ fn open(
     component: &config::Component,
     links: &[config::Link],
     counters: &Counters,
-    (compiler, cache_dir): (&std::path::Path, &std::path::Path),
+    (compiler, cache_dir): (&Path, &Path),
 ) -> Result<Code, OpenError> {
     let code = code::load(&engine.host, component, compiler, cache_dir, counters)?;
     refuse_ungranted(engine, component, &code, links)?;
+    link(engine, component, &code)
+}
+
+fn link(engine: &Arc<Engine>, component: &config::Component, code: &Component) -> Result<Code, OpenError> {
     let contract = |error: wasmtime::Error| OpenError::Contract {
         component: component.name.clone(),
         source: error.into(),
     };
-    let pre = engine.linker.instantiate_pre(&code).map_err(contract)?;
+    let pre = engine.linker.instantiate_pre(code).map_err(contract)?;
     let handler = handler::GuestIndices::new(&pre).map_err(contract)?;
     Ok(Code { pre, handler, _engine: Arc::clone(engine) })
 }
