@@ -329,7 +329,9 @@ impl Run {
                 biased;
                 () = stop.cancelled() => return Ok(End::Done),
                 chunk = chunks.next() => {
-                    let Some(chunk) = chunk else { return Ok(End::Done) };
+                    // It ends by itself when the server says that the consumer is gone. Asking whether it is may come too
+                    // early: a stream on its way out still answers for it.
+                    let Some(chunk) = chunk else { return Ok(End::Lost) };
                     let mut stumbled = false;
                     let mut batch = Vec::with_capacity(chunk.len());
                     for message in chunk {
