@@ -255,6 +255,8 @@ pub(super) struct Component {
     pub messages_in_per_second: Option<i64>,
     pub messages_out_per_second: Option<i64>,
     #[serde(default)]
+    pub secrets: BTreeMap<String, String>,
+    #[serde(default)]
     pub link: Vec<Link>,
 }
 

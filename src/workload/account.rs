@@ -30,6 +30,8 @@ pub struct Account {
     pub writes: AtomicU64,
     /// Writes refused because of a quota.
     pub over_quota: AtomicU64,
+    /// Secrets shown to the component.
+    pub revealed: AtomicU64,
     /// Connections to MQTT lost, and attempts that failed.
     pub disconnects: AtomicU64,
 }
@@ -84,6 +86,8 @@ pub struct WorkloadStatus {
     pub writes: u64,
     /// Writes refused because of a quota.
     pub over_quota: u64,
+    /// Secrets shown to the component.
+    pub revealed: u64,
     /// Connections to MQTT lost, and attempts that failed.
     pub disconnects: u64,
     /// Calls that ended in a trap.
@@ -151,6 +155,7 @@ impl View {
             refused: read(&account.refused),
             writes: read(&account.writes),
             over_quota: read(&account.over_quota),
+            revealed: read(&account.revealed),
             disconnects: read(&account.disconnects),
             traps: read(&counters.traps),
             deadlines: read(&counters.deadlines),

@@ -1,6 +1,8 @@
 //! What a workload is given: what everybody gets, what links grant, and nothing else. Pure.
 
-use crate::config::{Link, LinkEnd};
+use std::collections::BTreeMap;
+
+use crate::config::{Link, LinkEnd, SecretFile};
 
 /// Interfaces that every workload may import, without their version. There are no files, arguments or environment behind
 /// those of `wasi:cli` and `wasi:filesystem`: a standard library imports them whether it uses them or not.
@@ -40,11 +42,24 @@ const BY_LINK: [(&str, &str); 4] = [
     ("wasi:keyvalue/batch", "wasi:keyvalue"),
 ];
 
+/// Interfaces that a secret grants.
+const BY_SECRET: [&str; 2] = ["wasmcloud:secrets/reveal", "wasmcloud:secrets/store"];
+
 /// Whether an import is granted; if not, what would grant it.
-pub(super) fn judge(import: &str, links: &[Link]) -> Result<(), String> {
+pub(super) fn judge(
+    import: &str,
+    links: &[Link],
+    secrets: &BTreeMap<String, SecretFile>,
+) -> Result<(), String> {
     let interface = import.split_once('@').map_or(import, |(interface, _)| interface);
     if EVERYBODY.contains(&interface) {
         return Ok(());
+    }
+    if BY_SECRET.contains(&interface) {
+        return match secrets.is_empty() {
+            false => Ok(()),
+            true => Err("secrets = { its-name = \"credential\" } in its [[component]] grants it".to_owned()),
+        };
     }
     let Some((_, word)) = BY_LINK.iter().find(|(name, _)| *name == interface) else {
         return Err("nothing grants it: a gateway does not have it".to_owned());
@@ -87,17 +102,25 @@ mod tests {
             name: "default".into(),
             end: LinkEnd::Target(Target::Nats { subjects: vec![">".into()] }),
         };
-        assert_eq!(judge("wasi:logging/logging", &[]), Ok(()));
-        assert_eq!(judge("wasi:cli/stdout@0.2.6", &[]), Ok(()));
+        let none = BTreeMap::new();
+        assert_eq!(judge("wasi:logging/logging", &[], &none), Ok(()));
+        assert_eq!(judge("wasi:cli/stdout@0.2.6", &[], &none), Ok(()));
         for (import, link, word) in [
             ("wasi:keyvalue/atomics@0.2.0-draft", &keyvalue, "wasi:keyvalue"),
             ("wasmcloud:messaging/consumer@0.2.0", &target, "wasmcloud:messaging/consumer"),
         ] {
-            assert_eq!(judge(import, std::slice::from_ref(link)), Ok(()));
+            assert_eq!(judge(import, std::slice::from_ref(link), &none), Ok(()));
             let refusal = format!("[[component.link]] with interface = \"{word}\" grants it");
-            assert_eq!(judge(import, &[]), Err(refusal));
+            assert_eq!(judge(import, &[], &none), Err(refusal));
         }
-        assert!(judge("wasi:sockets/tcp@0.2.0", &[keyvalue, target]).is_err());
+        let secret = SecretFile { said: "key".into(), path: "/key".into() };
+        let secrets = BTreeMap::from([("api-key".to_owned(), secret)]);
+        for import in ["wasmcloud:secrets/store@0.1.0-draft", "wasmcloud:secrets/reveal@0.1.0-draft"] {
+            assert_eq!(judge(import, &[], &secrets), Ok(()));
+            let refusal = judge(import, std::slice::from_ref(&keyvalue), &none).unwrap_err();
+            assert!(refusal.starts_with("secrets = {") && refusal.ends_with("grants it"), "{refusal}");
+        }
+        assert!(judge("wasi:sockets/tcp@0.2.0", &[keyvalue, target], &secrets).is_err());
     }
 
     #[test]

@@ -35,12 +35,14 @@ mod owner;
 mod postbox;
 mod rate;
 mod room;
+mod secrets;
 
 pub use account::{Account, View, WorkloadStatus};
 pub use keyvalue::{Answer, Ask, KeepError, Keeper, KeeperError, KeeperHandle, Place};
 pub use opener::{OpenError, Opener, OpenerHandle, try_open};
 pub use owner::{Setup, Workload};
 pub use postbox::Door;
+pub use secrets::SecretError;
 
 /// What the gateway and such a component have in common. Imports may wait, and may end the component.
 #[allow(missing_docs, reason = "made from wit/wasmcloud, which is documented")]
@@ -50,6 +52,9 @@ mod bindings {
         world: "frond:workload/workload",
         imports: { default: async | trappable },
         exports: { default: async },
-        with: { "wasi:keyvalue/store.bucket": crate::workload::keyvalue::Bucket },
+        with: {
+            "wasi:keyvalue/store.bucket": crate::workload::keyvalue::Bucket,
+            "wasmcloud:secrets/store.secret": crate::workload::secrets::Secret,
+        },
     });
 }

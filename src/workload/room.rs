@@ -13,6 +13,7 @@ use super::keyvalue::{KeeperHandle, Place};
 use super::lattice::LatticeHandle;
 use super::postbox::PostboxHandle;
 use super::rate::Rate;
+use super::secrets::Secrets;
 use crate::config::{Link, LinkEnd, Target};
 use crate::runtime::Counters;
 use crate::runtime::meter::Meter;
@@ -50,6 +51,7 @@ pub(super) struct Room {
     /// By interface, the name of the link that the component has chosen.
     pub chosen: HashMap<String, String>,
     pub back: Option<Return>,
+    pub secrets: Arc<Secrets>,
     context: WasiCtx,
 }
 
@@ -66,12 +68,13 @@ impl Tools {
 // === impl Room ===
 
 impl Room {
-    pub fn new(tools: Arc<Tools>) -> Room {
+    pub fn new(tools: Arc<Tools>, secrets: Arc<Secrets>) -> Room {
         Room {
             meter: Meter::new(tools.memory_bytes_max, Arc::clone(&tools.counters)),
             table: wasi::table(),
             chosen: HashMap::new(),
             back: None,
+            secrets,
             context: context::context(&tools.voice),
             tools,
         }

@@ -1,6 +1,7 @@
 //! Components for wasmCloud on a whole gateway: the real listener, a real broker, a real leaf node.
 
 mod power;
+mod secrets;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -112,11 +113,16 @@ impl Client {
 
 /// A gateway with a listener on the port returned, and its leaf node.
 async fn start(components: &str) -> (Site, u16) {
+    start_with(components, &[]).await
+}
+
+/// As [`start`], with variables in the gateway's environment.
+async fn start_with(components: &str, variables: &[(&str, &str)]) -> (Site, u16) {
     let port = free_port();
     let listener = format!("[[listener]]\nname = \"site\"\nbind = \"127.0.0.1:{port}\"\n");
     let mut site = Site::prepare(&format!("{QUICK}{listener}{components}")).await;
     site.run(Role::Leaf).await;
-    site.run(Role::Gateway).await;
+    site.run_with(Role::Gateway, variables).await;
     (site, port)
 }
 

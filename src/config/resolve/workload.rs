@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::Judge;
+use super::{FileKind, Judge};
 use crate::config::fault::Fault;
 use crate::config::raw::{self, Interface, Provider};
 use crate::config::tree::KeyPath;
-use crate::config::{Component, Config, Inbox, Link, LinkEnd, Overflow, Source, Target, Workload, names};
+use crate::config::{
+    Component, Config, Inbox, Link, LinkEnd, Overflow, SecretFile, Source, Target, Workload, names,
+};
 
 /// Most of them: each is a task and a connection, and the memory of the smallest board is 512 MiB.
 const WORKLOADS_MAX: usize = 16;
@@ -15,6 +17,9 @@ const WORKLOADS_MAX: usize = 16;
 const LINKS_MAX: usize = 16;
 const TOPICS_MAX: usize = 64;
 const MAP_MAX: usize = 64;
+/// Most secrets of one, and the longest name for one.
+const SECRETS_MAX: usize = 32;
+const SECRET_NAME_CHARS_MAX: usize = 128;
 
 const INBOX_MESSAGES: i64 = 256;
 const INBOX_BYTES: u64 = 1 << 20;
@@ -80,7 +85,9 @@ impl Judge<'_> {
         self.count(&links, raw.link.len(), LINKS_MAX);
         let links =
             raw.link.iter().enumerate().filter_map(|(n, raw)| self.link(&links.item(n), raw)).collect();
-        let workload = Workload { component, inbox, messages_in_per_second, messages_out_per_second, links };
+        let secrets = self.secrets(&key("secrets"), &raw.secrets);
+        let workload =
+            Workload { component, inbox, messages_in_per_second, messages_out_per_second, secrets, links };
         let is_called = |link: &raw::Link| link.interface == Some(Interface::Handler);
         if !raw.link.iter().any(is_called) && !self.taken_out.contains(&key("link")) {
             self.refuse(table, Fault::NeverCalled);
@@ -96,11 +103,24 @@ impl Judge<'_> {
             ("overflow", raw.overflow.is_some()),
             ("messages_in_per_second", raw.messages_in_per_second.is_some()),
             ("messages_out_per_second", raw.messages_out_per_second.is_some()),
+            ("secrets", !raw.secrets.is_empty()),
             ("link", !raw.link.is_empty()),
         ];
         for (key, _) in said.into_iter().filter(|(_, said)| *said) {
             self.refuse(&table.key(key), Fault::NotWithKind);
         }
+    }
+
+    fn secrets(&mut self, table: &KeyPath, raw: &BTreeMap<String, String>) -> BTreeMap<String, SecretFile> {
+        self.count(table, raw.len(), SECRETS_MAX);
+        let mut secrets = BTreeMap::new();
+        for (name, said) in raw {
+            let path = table.key(name);
+            self.text(&path, name, SECRET_NAME_CHARS_MAX);
+            let file = self.credential(&path, said, FileKind::Secret);
+            secrets.insert(name.clone(), SecretFile { said: said.clone(), path: file });
+        }
+        secrets
     }
 
     fn link(&mut self, table: &KeyPath, raw: &raw::Link) -> Option<Link> {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{refused, valid};
-use crate::config::{LinkEnd, Overflow, Source, Target};
+use super::{Surroundings, here, inspect_text, refused, valid};
+use crate::config::{LinkEnd, Overflow, SecretFile, Source, Target};
 
 const HANDLER: &str = "[[component.link]]\ninterface = \"wasmcloud:messaging/handler\"\n";
 
@@ -13,6 +13,11 @@ fn component(more: &str) -> String {
 
 fn mqtt(more: &str) -> String {
     component(&format!("{HANDLER}provider = \"mqtt\"\nsource_config = {{ topics = [\"orders/#\"] }}\n{more}"))
+}
+
+fn secrets(pairs: &str) -> String {
+    let links = mqtt("");
+    links.replacen("kind =", &format!("secrets = {{ {pairs} }}\nkind ="), 1)
 }
 
 /// The only thing wrong with it.
@@ -35,6 +40,23 @@ fn the_smallest_one_has_the_documented_defaults() {
     let source = Source::Mqtt { topics, qos: 1, map: Default::default() };
     assert_eq!((&*desk.links[0].name, &desk.links[0].end), ("default", &LinkEnd::Source(source)));
     assert_eq!(desk.links[1].end, LinkEnd::KeyValue { bytes_max: 1 << 20, keys_max: 10_000 });
+}
+
+#[test]
+fn secrets_are_files_by_the_components_names_for_them() {
+    // Goal: a relative one is a credential where the service has any, and what is said is kept for who has to mend it;
+    // a name with a dot in it is a name. Method: both forms, with a credentials folder and without one.
+    let text = secrets("api-key = \"plant-key\", \"a.b\" = \"/etc/key\"");
+    let file = |said: &str, path: &str| SecretFile { said: said.to_owned(), path: path.into() };
+    let config = valid(&text);
+    let secrets = &config.workloads[0].secrets;
+    assert_eq!((&secrets["api-key"].said[..], &secrets["a.b"]), ("plant-key", &file("/etc/key", "/etc/key")));
+    let there = Surroundings { credentials_dir: Some("/run/credentials/frond".into()), ..here() };
+    let config = inspect_text(&text, "frond.toml", &there).config.expect("valid");
+    let expected = file("plant-key", "/run/credentials/frond/plant-key");
+    assert_eq!(config.workloads[0].secrets["api-key"], expected);
+    let shown = format!("{:?}", config.workloads[0].secrets);
+    assert!(shown.contains("plant-key"), "names are no secret: {shown}");
 }
 
 #[test]
@@ -72,6 +94,12 @@ fn what_could_never_work_is_refused() {
             component(&format!("{HANDLER}provider = \"nats\"\nsource_config = {{ subjects = [\"a b\"] }}")),
             "'a b' is not a subject: tokens without spaces, with a '.' between them",
         ),
+        (
+            "[[component]]\nname = \"c\"\npath = \"/dev/null\"\nsecrets = { a = \"b\" }".to_owned(),
+            "means nothing without kind = \"wasmcloud\"",
+        ),
+        (secrets("\"\" = \"b\""), "must be 1 to 128 characters without control characters"),
+        (secrets("a = \"\""), "must be 1 to 4095 characters without control characters"),
         (
             "[[component]]\nname = \"c\"\npath = \"/dev/null\"\noverflow = \"drop-newest\"".to_owned(),
             "means nothing without kind = \"wasmcloud\"",
