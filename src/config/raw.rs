@@ -292,6 +292,8 @@ pub(super) enum Interface {
     Consumer,
     #[serde(rename = "wasi:keyvalue")]
     KeyValue,
+    #[serde(rename = "wasi:blobstore")]
+    Blobs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -326,6 +328,7 @@ pub(super) struct TargetConfig {
     pub map: BTreeMap<String, String>,
     pub bytes_max: Option<Bytes>,
     pub keys_max: Option<i64>,
+    pub objects_max: Option<i64>,
 }
 
 #[derive(Debug, Deserialize)]

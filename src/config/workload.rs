@@ -76,6 +76,13 @@ pub enum LinkEnd {
         /// Keys. Default 10,000.
         keys_max: u64,
     },
+    /// Objects are kept by it.
+    Blobs {
+        /// Bytes of objects, in blocks of the disk. Default 64 MiB.
+        bytes_max: u64,
+        /// Objects and containers. Default 1,000.
+        objects_max: u64,
+    },
 }
 
 /// Where messages come from.

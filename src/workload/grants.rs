@@ -35,11 +35,14 @@ const EVERYBODY: [&str; 25] = [
 ];
 
 /// Interfaces that links grant, with the word that the link says.
-const BY_LINK: [(&str, &str); 4] = [
+const BY_LINK: [(&str, &str); 7] = [
     ("wasmcloud:messaging/consumer", "wasmcloud:messaging/consumer"),
     ("wasi:keyvalue/store", "wasi:keyvalue"),
     ("wasi:keyvalue/atomics", "wasi:keyvalue"),
     ("wasi:keyvalue/batch", "wasi:keyvalue"),
+    ("wasi:blobstore/blobstore", "wasi:blobstore"),
+    ("wasi:blobstore/container", "wasi:blobstore"),
+    ("wasi:blobstore/types", "wasi:blobstore"),
 ];
 
 /// Interfaces that a secret grants.
@@ -68,6 +71,7 @@ pub(super) fn judge(
         LinkEnd::Source(_) => false,
         LinkEnd::Target(_) => *word == "wasmcloud:messaging/consumer",
         LinkEnd::KeyValue { .. } => *word == "wasi:keyvalue",
+        LinkEnd::Blobs { .. } => *word == "wasi:blobstore",
     });
     match has_link {
         true => Ok(()),
@@ -105,7 +109,9 @@ mod tests {
         let none = BTreeMap::new();
         assert_eq!(judge("wasi:logging/logging", &[], &none), Ok(()));
         assert_eq!(judge("wasi:cli/stdout@0.2.6", &[], &none), Ok(()));
+        let blobs = Link { name: "default".into(), end: LinkEnd::Blobs { bytes_max: 1, objects_max: 1 } };
         for (import, link, word) in [
+            ("wasi:blobstore/container@0.2.0-draft", &blobs, "wasi:blobstore"),
             ("wasi:keyvalue/atomics@0.2.0-draft", &keyvalue, "wasi:keyvalue"),
             ("wasmcloud:messaging/consumer@0.2.0", &target, "wasmcloud:messaging/consumer"),
         ] {

@@ -7,6 +7,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::account::Account;
+use super::blobs::{self, BlobsHandle};
 use super::context;
 use super::inbox::Way;
 use super::keyvalue::{KeeperHandle, Place};
@@ -29,6 +30,7 @@ pub(super) struct Tools {
     pub postbox: PostboxHandle,
     pub lattice: LatticeHandle,
     pub keeper: KeeperHandle,
+    pub blobs: BlobsHandle,
     pub voice: Voice,
     pub counters: Arc<Counters>,
     pub account: Arc<Account>,
@@ -111,6 +113,20 @@ impl Room {
                 bucket: bucket.to_owned(),
                 bytes_max,
                 keys_max,
+            }),
+            _ => None,
+        })
+    }
+
+    /// The place where objects are now.
+    pub fn blob_place(&self, interface: &str) -> Option<blobs::Place> {
+        let name = self.link_name(interface);
+        self.tools.links.iter().find_map(|link| match link.end {
+            LinkEnd::Blobs { bytes_max, objects_max } if link.name == name => Some(blobs::Place {
+                component: self.tools.component.clone(),
+                link: link.name.clone(),
+                bytes_max,
+                objects_max,
             }),
             _ => None,
         })

@@ -1,5 +1,7 @@
 //! Components for wasmCloud on a whole gateway: the real listener, a real broker, a real leaf node.
 
+mod blob_power;
+mod blobs;
 mod power;
 mod secrets;
 
@@ -131,6 +133,17 @@ async fn ready(site: &Site, name: &str) {
         status.workloads.get(name).is_some_and(|workload| workload.state == "ready")
     })
     .await;
+}
+
+/// A client that hears the only component, which is there.
+async fn meet(site: &Site, port: u16, name: &str, topic: &str) -> Client {
+    ready(site, name).await;
+    let client = Client::subscribe(port, &[topic]).await;
+    site.wait("the component at the listener", |status| {
+        status.listener.as_ref().is_some_and(|clients| clients.connected >= 2)
+    })
+    .await;
+    client
 }
 
 async fn lattice(site: &Site) -> async_nats::Client {

@@ -28,6 +28,10 @@ const MESSAGES_OUT_PER_SECOND: i64 = 200;
 const MESSAGES_PER_SECOND_MAX: u32 = 100_000;
 const KEYVALUE_BYTES: u64 = 1 << 20;
 const KEYVALUE_KEYS: i64 = 10_000;
+const BLOB_BYTES: u64 = 64 << 20;
+const BLOB_OBJECTS: i64 = 1_000;
+/// Most objects of a link: what is known of each is in memory, some 150 bytes beside its name.
+const BLOB_OBJECTS_MAX: u64 = 100_000;
 
 /// Longest time one call may take, waiting included, when nothing is said.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -134,12 +138,15 @@ impl Judge<'_> {
         };
         let unused = match interface {
             Interface::Handler => ("target_config", raw.target_config.is_some()),
-            Interface::Consumer | Interface::KeyValue => ("source_config", raw.source_config.is_some()),
+            Interface::Consumer | Interface::KeyValue | Interface::Blobs => {
+                ("source_config", raw.source_config.is_some())
+            }
         };
         if unused.1 {
             self.refuse(&table.key(unused.0), Fault::OtherEnd { instead: other(unused.0) });
         }
-        if interface != Interface::KeyValue && raw.provider.is_none() {
+        let is_local = matches!(interface, Interface::KeyValue | Interface::Blobs);
+        if !is_local && raw.provider.is_none() {
             self.missing(table, "provider");
             return None;
         }
@@ -152,6 +159,7 @@ impl Judge<'_> {
                 self.target(&table.key("target_config"), raw.target_config.as_ref(), provider)
             }
             Interface::KeyValue => self.keyvalue(&table.key("target_config"), raw.target_config.as_ref()),
+            Interface::Blobs => self.blobs(&table.key("target_config"), raw.target_config.as_ref()),
         };
         Some(Link { name, end })
     }
@@ -195,6 +203,17 @@ impl Judge<'_> {
                 1,
                 1_000_000,
             ),
+        }
+    }
+
+    fn blobs(&mut self, path: &KeyPath, raw: Option<&raw::TargetConfig>) -> LinkEnd {
+        let none = raw::TargetConfig::default();
+        let raw = raw.unwrap_or(&none);
+        let bytes = raw.bytes_max.map_or(BLOB_BYTES, |bytes| bytes.0);
+        let objects = raw.objects_max.unwrap_or(BLOB_OBJECTS);
+        LinkEnd::Blobs {
+            bytes_max: self.bytes(&path.key("bytes_max"), bytes, 64 << 10, 1 << 40),
+            objects_max: self.whole_number(&path.key("objects_max"), objects, 1, BLOB_OBJECTS_MAX),
         }
     }
 

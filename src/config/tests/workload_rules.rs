@@ -15,6 +15,10 @@ fn mqtt(more: &str) -> String {
     component(&format!("{HANDLER}provider = \"mqtt\"\nsource_config = {{ topics = [\"orders/#\"] }}\n{more}"))
 }
 
+fn blobs(more: &str) -> String {
+    mqtt(&format!("[[component.link]]\ninterface = \"wasi:blobstore\"\n{more}"))
+}
+
 fn secrets(pairs: &str) -> String {
     let links = mqtt("");
     links.replacen("kind =", &format!("secrets = {{ {pairs} }}\nkind ="), 1)
@@ -30,7 +34,9 @@ fn refusal(text: &str) -> String {
 #[test]
 fn the_smallest_one_has_the_documented_defaults() {
     // Goal: what config/frond.toml shows is what counts. Method: one link, and every value that follows.
-    let config = valid(&mqtt("[[component.link]]\ninterface = \"wasi:keyvalue\"\n"));
+    let links =
+        ["keyvalue", "blobstore"].map(|name| format!("[[component.link]]\ninterface = \"wasi:{name}\"\n"));
+    let config = valid(&mqtt(&links.concat()));
     assert!(config.components.is_empty(), "it is no telemetry processor");
     let [desk] = &config.workloads[..] else { panic!("one component") };
     assert_eq!(desk.component.deadline, Duration::from_secs(5));
@@ -40,6 +46,7 @@ fn the_smallest_one_has_the_documented_defaults() {
     let source = Source::Mqtt { topics, qos: 1, map: Default::default() };
     assert_eq!((&*desk.links[0].name, &desk.links[0].end), ("default", &LinkEnd::Source(source)));
     assert_eq!(desk.links[1].end, LinkEnd::KeyValue { bytes_max: 1 << 20, keys_max: 10_000 });
+    assert_eq!(desk.links[2].end, LinkEnd::Blobs { bytes_max: 64 << 20, objects_max: 1_000 });
 }
 
 #[test]
@@ -85,6 +92,12 @@ fn what_could_never_work_is_refused() {
         (component(&format!("{HANDLER}provider = \"mqtt\"")), "'topics' is missing"),
         (component(&format!("{HANDLER}provider = \"nats\"")), "'subjects' is missing"),
         (mqtt("[[component.link]]\nname = \"x\""), "'interface' is missing"),
+        (blobs("target_config = { objects_max = 0 }"), "0 is outside 1 to 100000"),
+        (blobs("target_config = { bytes_max = 1 }"), "is outside 64KiB to 1TiB"),
+        (
+            blobs("source_config = { topics = [\"a\"] }"),
+            "means nothing with this interface; target_config does",
+        ),
         (
             mqtt("target_config = { topics = [\"a\"] }"),
             "means nothing with this interface; source_config does",

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use nix::sys::signal::Signal;
 
-use super::{Client, component, of, ready, source, start, start_with, target};
-use crate::whole::site::{Role, Site, complains};
+use super::{Client, component, meet, of, ready, source, start, start_with, target};
+use crate::whole::site::{Role, complains};
 
 const TEXT: &str = "Fr0nd-s3cret-of-the-pl\u{e4}nt";
 const BYTES: &[u8] = b"\xfe\xffFr0nd-s3cret-of-the-pl\0nt";
@@ -31,16 +31,6 @@ fn write(folder: &Path, name: &str, secret: &[u8]) {
     let path = folder.join(name);
     fs::write(&path, secret).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
-}
-
-async fn at_gate(site: &Site, port: u16) -> Client {
-    ready(site, "guard").await;
-    let client = Client::subscribe(port, &["guard/out"]).await;
-    site.wait("the component at the listener", |status| {
-        status.listener.as_ref().is_some_and(|clients| clients.connected >= 2)
-    })
-    .await;
-    client
 }
 
 /// Files below a folder that hold these bytes.
@@ -71,7 +61,7 @@ async fn a_component_has_its_secrets_and_nobody_else_sees_them() {
     let toml = format!("[gateway]\nlog = \"trace\"\n{}", guard(&secrets));
     let (mut site, port) =
         start_with(&toml, &[("CREDENTIALS_DIRECTORY", &vault.path().display().to_string())]).await;
-    let mut client = at_gate(&site, port).await;
+    let mut client = meet(&site, port, "guard", "guard/out").await;
     for (order, answer) in [
         ("look api-key", format!("text {} {:x}", TEXT.len(), hash(TEXT.as_bytes()))),
         ("look binary", format!("bytes {} {:x}", BYTES.len(), hash(BYTES))),
