@@ -135,7 +135,8 @@ pub struct Ticket {
 /// An object that is being read, as it was when it was opened.
 #[derive(Debug)]
 pub struct Held {
-    file: Option<File>,
+    /// One for everybody who reads it; `None` once it is let go of.
+    file: Option<Arc<File>>,
     bytes: u64,
     owner: Owner,
     jobs: mpsc::Sender<Job>,
@@ -305,7 +306,7 @@ impl Held {
     }
 
     fn read(&self, offset: u64, bytes: usize) -> Result<Bytes, BlobError> {
-        let file = self.file.as_ref().expect("it is taken out when the last handle is dropped");
+        let file = self.file.as_ref().expect("it is taken out when this is dropped");
         let mut piece = vec![0; bytes];
         match file.read_exact_at(&mut piece, offset) {
             Ok(()) => Ok(piece.into()),
@@ -318,7 +319,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         let (file, owner) = (self.file.take(), std::mem::take(&mut self.owner));
-        // Closing a file that was removed frees its blocks, which takes its time: not on the thread that reads.
+        // Closing a file that was removed frees its blocks, which takes its time: not here, if it can be helped.
         let _ = self.jobs.try_send(Box::new(move |blobs| {
             drop(file);
             blobs.let_go(&owner);

@@ -17,8 +17,8 @@ use super::{BlobError, Held, ObjectName, Place, Ticket};
 /// What a file takes of the disk is a multiple of this, and once at least: for its own block or its entry in the folder.
 pub const BLOCK_BYTES: u64 = 4096;
 
-/// Objects that one link has open, to read or to write. Each is a file descriptor of the gateway, and sixteen components
-/// with one link each take 512 of the 16,384 that its unit allows.
+/// Objects that one link has open, to read or to write. Each is a file descriptor of the gateway, of which its unit allows
+/// 16,384, and may have a piece of 64 KiB in memory: 2 MiB for a link that has as many.
 pub const OPEN_MAX: usize = 32;
 
 /// Files that are being written begin with it; no name does.
@@ -78,7 +78,8 @@ struct Writing {
 #[derive(Debug)]
 struct Reading {
     name: ObjectName,
-    held: Weak<Held>,
+    file: Weak<File>,
+    bytes: u64,
     /// Removed or replaced since: its blocks are still taken, and nobody else counts them.
     is_gone: bool,
 }
@@ -96,15 +97,14 @@ impl Shelf {
     }
 
     pub fn usage(&self) -> Usage {
-        let held = self.readings.iter().filter(|reading| reading.is_gone);
-        let held: u64 =
-            held.filter_map(|reading| reading.held.upgrade()).map(|held| blocks(held.bytes)).sum();
+        let held = self.readings.iter().filter(|reading| reading.is_gone && reading.file.strong_count() > 0);
+        let held: u64 = held.map(|reading| blocks(reading.bytes)).sum();
         Usage { bytes: self.usage.bytes + held, objects: self.usage.objects }
     }
 
     /// Forgets what is not read any more, and removes what is not written any more.
     pub fn let_go(&mut self, disk: &mut Disk) {
-        self.readings.retain(|reading| reading.held.strong_count() > 0);
+        self.readings.retain(|reading| reading.file.strong_count() > 0);
         let usage = &mut self.usage;
         self.writings.retain(|_, writing| {
             // What cannot be removed now still takes its room, and is tried again.
@@ -131,7 +131,9 @@ impl Shelf {
     }
 
     fn may_open(&self) -> Result<(), BlobError> {
-        match self.readings.len() + self.writings.len() < OPEN_MAX {
+        // Everybody who reads has a handle of his own to the file.
+        let read: usize = self.readings.iter().map(|reading| reading.file.strong_count()).sum();
+        match read + self.writings.len() < OPEN_MAX {
             true => Ok(()),
             false => Err(BlobError::Busy),
         }
@@ -219,14 +221,14 @@ impl Shelf {
     pub fn open(
         &mut self,
         name: &ObjectName,
-        held: impl FnOnce(File, u64) -> Held,
+        held: impl FnOnce(Arc<File>, u64) -> Held,
     ) -> Result<Arc<Held>, BlobError> {
         let object = self.object(name)?;
-        let mut opened = self.readings.iter().filter(|reading| !reading.is_gone && reading.name == *name);
-        if let Some(held) = opened.find_map(|reading| reading.held.upgrade()) {
-            return Ok(held);
-        }
         self.may_open()?;
+        let mut read = self.readings.iter().filter(|reading| !reading.is_gone && reading.name == *name);
+        if let Some(file) = read.find_map(|reading| reading.file.upgrade()) {
+            return Ok(Arc::new(held(file, object.bytes)));
+        }
         let file = match File::open(self.container(&name.container)?.folder.join(encode(&name.object))) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -239,9 +241,10 @@ impl Shelf {
         if !about.is_file() || about.len() != object.bytes {
             return Err(BlobError::Damaged);
         }
-        let held = Arc::new(held(file, object.bytes));
-        self.readings.push(Reading { name: name.clone(), held: Arc::downgrade(&held), is_gone: false });
-        Ok(held)
+        let (file, bytes) = (Arc::new(file), object.bytes);
+        let reading = Reading { name: name.clone(), file: Arc::downgrade(&file), bytes, is_gone: false };
+        self.readings.push(reading);
+        Ok(Arc::new(held(file, bytes)))
     }
 
     pub fn begin(

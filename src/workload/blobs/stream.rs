@@ -15,7 +15,7 @@ use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, Stream
 use super::{BlobError, Desk, Held, ObjectName, Ticket};
 use crate::workload::account::Account;
 
-/// One piece. Sixteen components with a stream each have 1 MiB of them.
+/// One piece. A link has at most `OPEN_MAX` streams, and so 2 MiB of them; a component that copies has one.
 pub(super) const PIECE_BYTES: usize = 64 << 10;
 
 type Pending<T> = Pin<Box<dyn Future<Output = Result<T, BlobError>> + Send>>;
