@@ -6,6 +6,7 @@
 //!    └──durable tickets─┘                                             └──────Settle─────┘
 //!  doors: a broker's client for each durability class; the listener, one thread for all clients
 //!  workloads: MQTT, NATS ──Letter──▶ inbox ──▶ component ──Request──▶ keeper (state.db); a task for each
+//!                                                 component ──Job──▶ blobs (files)
 //!  console ──Order──▶ pipeline
 //!  listener ──Credentials──▶ entrance ──passwords──▶ verifier         renewal ──certificates──▶ listener
 //! ```
@@ -43,6 +44,7 @@ use crate::store::{
 use crate::supervise::{Ended, Stage, Tasks, ThreadError};
 use crate::uplink::recall::Recall;
 use crate::uplink::{self, Uplink};
+use crate::workload::blobs::Blobs;
 use crate::workload::{self, Keeper, KeeperError, Opener, Workload};
 
 /// Messages between the doors and the journal: 256 of some 100 B are 25 KiB, and a hundredth of a second at 25,000 a second.
@@ -274,7 +276,7 @@ fn way_to_mqtt(config: &Config) -> Result<(workload::Door, Option<Inside>), AppE
     Ok((workload::Door::Inside { address, secret: inside.secret.reveal().to_owned() }, Some(inside)))
 }
 
-/// A task for each component for wasmCloud, and the two threads that serve all of them.
+/// A task for each component for wasmCloud, and the three threads that serve all of them.
 fn start_workloads(
     tasks: &mut Tasks,
     config: &Config,
@@ -286,6 +288,8 @@ fn start_workloads(
     }
     let (keeper, keeper_handle) = Keeper::open(&config.gateway.data_dir, config.journal.commit_interval)?;
     tasks.thread("keeper", Stage::Store, move |stop| keeper.run(stop))?;
+    let (blobs, blobs_handle) = Blobs::new(&config.gateway.data_dir);
+    tasks.thread("blobs", Stage::Store, move |stop| blobs.run(stop))?;
     let compiler = std::env::current_exe().unwrap_or_else(|_| "/usr/bin/frond".into());
     let (opener, opener_handle) = Opener::new(compiler, config.gateway.cache_dir.clone());
     tasks.thread("workloads", Stage::Support, move |_stop| opener.run())?;
@@ -299,6 +303,7 @@ fn start_workloads(
             door: door.clone(),
             lattice: lattice.clone(),
             keeper: keeper_handle.clone(),
+            blobs: blobs_handle.clone(),
             opener: opener_handle.clone(),
         });
         views.push(view);

@@ -36,7 +36,7 @@ pub use site::{
     TopicRules, User,
 };
 pub(crate) use units::show_duration;
-pub use workload::{Inbox, Link, LinkEnd, Overflow, Source, Target, Workload};
+pub use workload::{Inbox, Link, LinkEnd, Overflow, SecretFile, Source, Target, Workload};
 
 /// The local socket's name in [`Gateway::run_dir`].
 pub const SOCKET_NAME: &str = "frond.sock";

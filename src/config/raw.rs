@@ -255,6 +255,8 @@ pub(super) struct Component {
     pub messages_in_per_second: Option<i64>,
     pub messages_out_per_second: Option<i64>,
     #[serde(default)]
+    pub secrets: BTreeMap<String, String>,
+    #[serde(default)]
     pub link: Vec<Link>,
 }
 
@@ -290,6 +292,8 @@ pub(super) enum Interface {
     Consumer,
     #[serde(rename = "wasi:keyvalue")]
     KeyValue,
+    #[serde(rename = "wasi:blobstore")]
+    Blobs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -324,6 +328,7 @@ pub(super) struct TargetConfig {
     pub map: BTreeMap<String, String>,
     pub bytes_max: Option<Bytes>,
     pub keys_max: Option<i64>,
+    pub objects_max: Option<i64>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -3,6 +3,7 @@
 //! Values only. What they mean is in `crate::workload`; how they are written down is in `config/frond.toml`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use super::Component;
 
@@ -17,8 +18,19 @@ pub struct Workload {
     pub messages_in_per_second: u32,
     /// Messages it may publish or request in a second, 1 to 100,000. Default 200.
     pub messages_out_per_second: u32,
+    /// Secrets that it may have, by its own names for them.
+    pub secrets: BTreeMap<String, SecretFile>,
     /// Its links.
     pub links: Vec<Link>,
+}
+
+/// Where a secret is. Never what it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretFile {
+    /// What the configuration says: the name of a credential, or a path.
+    pub said: String,
+    /// The file that is read.
+    pub path: PathBuf,
 }
 
 /// Bounds of what waits for a component.
@@ -63,6 +75,13 @@ pub enum LinkEnd {
         bytes_max: u64,
         /// Keys. Default 10,000.
         keys_max: u64,
+    },
+    /// Objects are kept by it.
+    Blobs {
+        /// Bytes of objects, in blocks of the disk. Default 64 MiB.
+        bytes_max: u64,
+        /// Objects and containers. Default 1,000.
+        objects_max: u64,
     },
 }
 

@@ -78,6 +78,8 @@ pub enum Granted {
     Always,
     /// A `[[component.link]]` with this `interface` gives it.
     Link(&'static str),
+    /// This line of its `[[component]]` gives it.
+    Line(&'static str),
     /// None is; the reason is for whoever wrote the component.
     Never(&'static str),
 }
@@ -139,6 +141,7 @@ fn granted_to_workload(import: &str) -> Granted {
     match grants::grant(import) {
         Grant::Everybody => Granted::Always,
         Grant::Link(word) => Granted::Link(word),
+        Grant::Secret => Granted::Line(grants::SECRET),
         Grant::Nobody => Granted::Never("this gateway does not have it"),
     }
 }

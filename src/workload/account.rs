@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::watch;
 
+use super::blobs::BlobError;
 use crate::runtime::{self, Counters};
 
 /// Counters of one workload, beside those that every component has.
@@ -30,6 +31,12 @@ pub struct Account {
     pub writes: AtomicU64,
     /// Writes refused because of a quota.
     pub over_quota: AtomicU64,
+    /// Objects and containers written, moved or removed.
+    pub blob_writes: AtomicU64,
+    /// Objects that could not be read or written: a full disk, a damaged file.
+    pub blob_faults: AtomicU64,
+    /// Secrets shown to the component.
+    pub revealed: AtomicU64,
     /// Connections to MQTT lost, and attempts that failed.
     pub disconnects: AtomicU64,
 }
@@ -84,6 +91,12 @@ pub struct WorkloadStatus {
     pub writes: u64,
     /// Writes refused because of a quota.
     pub over_quota: u64,
+    /// Objects and containers written, moved or removed.
+    pub blob_writes: u64,
+    /// Objects that could not be read or written: a full disk, a damaged file.
+    pub blob_faults: u64,
+    /// Secrets shown to the component.
+    pub revealed: u64,
     /// Connections to MQTT lost, and attempts that failed.
     pub disconnects: u64,
     /// Calls that ended in a trap.
@@ -107,6 +120,19 @@ pub struct WorkloadStatus {
 /// Adds one.
 pub(super) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
+}
+
+// === impl Account ===
+
+impl Account {
+    /// Counts what an operator may have to look at; anything else is between a component and its objects.
+    pub(super) fn count_blob_error(&self, error: &BlobError) {
+        match error {
+            BlobError::Bytes { .. } | BlobError::Objects { .. } => count(&self.over_quota),
+            BlobError::Damaged | BlobError::Full | BlobError::Disk(_) => count(&self.blob_faults),
+            _ => {}
+        }
+    }
 }
 
 // === impl View ===
@@ -151,6 +177,9 @@ impl View {
             refused: read(&account.refused),
             writes: read(&account.writes),
             over_quota: read(&account.over_quota),
+            blob_writes: read(&account.blob_writes),
+            blob_faults: read(&account.blob_faults),
+            revealed: read(&account.revealed),
             disconnects: read(&account.disconnects),
             traps: read(&counters.traps),
             deadlines: read(&counters.deadlines),
@@ -190,7 +219,7 @@ impl std::fmt::Display for WorkloadStatus {
         write!(
             f,
             "{}; {} messages in, {} handled, {} failed, {} lost, {} dropped; {} published, {} requests, {} refused; \
-             {} writes, {} over quota; {} restarts",
+             {} writes, {} of objects, {} over quota, {} disk faults; {} restarts",
             self.state,
             self.received,
             self.handled,
@@ -201,7 +230,9 @@ impl std::fmt::Display for WorkloadStatus {
             self.requests,
             self.refused,
             self.writes,
+            self.blob_writes,
             self.over_quota,
+            self.blob_faults,
             self.restarts
         )
     }

@@ -1,6 +1,8 @@
 //! What a workload is given: what everybody gets, what links grant, and nothing else. Pure.
 
-use crate::config::{Link, LinkEnd};
+use std::collections::BTreeMap;
+
+use crate::config::{Link, LinkEnd, SecretFile};
 
 /// Interfaces that every workload may import, without their version. There are no files, arguments or environment behind
 /// those of `wasi:cli` and `wasi:filesystem`: a standard library imports them whether it uses them or not.
@@ -33,12 +35,18 @@ const EVERYBODY: [&str; 25] = [
 ];
 
 /// Interfaces that links grant, with the word that the link says.
-const BY_LINK: [(&str, &str); 4] = [
+const BY_LINK: [(&str, &str); 7] = [
     ("wasmcloud:messaging/consumer", "wasmcloud:messaging/consumer"),
     ("wasi:keyvalue/store", "wasi:keyvalue"),
     ("wasi:keyvalue/atomics", "wasi:keyvalue"),
     ("wasi:keyvalue/batch", "wasi:keyvalue"),
+    ("wasi:blobstore/blobstore", "wasi:blobstore"),
+    ("wasi:blobstore/container", "wasi:blobstore"),
+    ("wasi:blobstore/types", "wasi:blobstore"),
 ];
+
+/// Interfaces that a secret grants.
+const BY_SECRET: [&str; 2] = ["wasmcloud:secrets/reveal", "wasmcloud:secrets/store"];
 
 /// What it takes to be given an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +55,8 @@ pub(crate) enum Grant {
     Everybody,
     /// A link with this word for its `interface`.
     Link(&'static str),
+    /// An entry in `secrets`.
+    Secret,
     /// A gateway does not have it.
     Nobody,
 }
@@ -57,14 +67,26 @@ pub(crate) fn grant(import: &str) -> Grant {
     if EVERYBODY.contains(&interface) {
         return Grant::Everybody;
     }
+    if BY_SECRET.contains(&interface) {
+        return Grant::Secret;
+    }
     let by_link = BY_LINK.iter().find(|(name, _)| *name == interface);
     by_link.map_or(Grant::Nobody, |(_, word)| Grant::Link(word))
 }
 
+/// How a secret is granted.
+pub(crate) const SECRET: &str = "secrets = { its-name = \"credential\" } in its [[component]]";
+
 /// Whether an import is granted; if not, what would grant it.
-pub(super) fn judge(import: &str, links: &[Link]) -> Result<(), String> {
+pub(super) fn judge(
+    import: &str,
+    links: &[Link],
+    secrets: &BTreeMap<String, SecretFile>,
+) -> Result<(), String> {
     let word = match grant(import) {
         Grant::Everybody => return Ok(()),
+        Grant::Secret if secrets.is_empty() => return Err(format!("{SECRET} grants it")),
+        Grant::Secret => return Ok(()),
         Grant::Nobody => return Err("nothing grants it: a gateway does not have it".to_owned()),
         Grant::Link(word) => word,
     };
@@ -72,6 +94,7 @@ pub(super) fn judge(import: &str, links: &[Link]) -> Result<(), String> {
         LinkEnd::Source(_) => false,
         LinkEnd::Target(_) => word == "wasmcloud:messaging/consumer",
         LinkEnd::KeyValue { .. } => word == "wasi:keyvalue",
+        LinkEnd::Blobs { .. } => word == "wasi:blobstore",
     });
     match has_link {
         true => Ok(()),
@@ -106,17 +129,27 @@ mod tests {
             name: "default".into(),
             end: LinkEnd::Target(Target::Nats { subjects: vec![">".into()] }),
         };
-        assert_eq!(judge("wasi:logging/logging", &[]), Ok(()));
-        assert_eq!(judge("wasi:cli/stdout@0.2.6", &[]), Ok(()));
+        let none = BTreeMap::new();
+        assert_eq!(judge("wasi:logging/logging", &[], &none), Ok(()));
+        assert_eq!(judge("wasi:cli/stdout@0.2.6", &[], &none), Ok(()));
+        let blobs = Link { name: "default".into(), end: LinkEnd::Blobs { bytes_max: 1, objects_max: 1 } };
         for (import, link, word) in [
+            ("wasi:blobstore/container@0.2.0-draft", &blobs, "wasi:blobstore"),
             ("wasi:keyvalue/atomics@0.2.0-draft", &keyvalue, "wasi:keyvalue"),
             ("wasmcloud:messaging/consumer@0.2.0", &target, "wasmcloud:messaging/consumer"),
         ] {
-            assert_eq!(judge(import, std::slice::from_ref(link)), Ok(()));
+            assert_eq!(judge(import, std::slice::from_ref(link), &none), Ok(()));
             let refusal = format!("[[component.link]] with interface = \"{word}\" grants it");
-            assert_eq!(judge(import, &[]), Err(refusal));
+            assert_eq!(judge(import, &[], &none), Err(refusal));
         }
-        assert!(judge("wasi:sockets/tcp@0.2.0", &[keyvalue, target]).is_err());
+        let secret = SecretFile { said: "key".into(), path: "/key".into() };
+        let secrets = BTreeMap::from([("api-key".to_owned(), secret)]);
+        for import in ["wasmcloud:secrets/store@0.1.0-draft", "wasmcloud:secrets/reveal@0.1.0-draft"] {
+            assert_eq!(judge(import, &[], &secrets), Ok(()));
+            let refusal = judge(import, std::slice::from_ref(&keyvalue), &none).unwrap_err();
+            assert!(refusal.starts_with("secrets = {") && refusal.ends_with("grants it"), "{refusal}");
+        }
+        assert!(judge("wasi:sockets/tcp@0.2.0", &[keyvalue, target], &secrets).is_err());
     }
 
     #[test]

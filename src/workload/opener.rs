@@ -11,6 +11,7 @@ use wasmtime::component::{Component, InstancePre, Linker};
 
 use super::bindings::exports::wasmcloud::messaging::handler;
 use super::room::Room;
+use super::secrets::{SecretError, Secrets};
 use super::{grants, imports};
 use crate::config;
 use crate::runtime::{Cause, Counters, Host, HostError, code};
@@ -39,6 +40,9 @@ pub enum OpenError {
         "component {component}: does not fit wasmcloud:messaging@0.2.0 and the interfaces that go with it"
     )]
     Contract { component: String, source: Cause },
+    /// A secret that it is given is not there.
+    #[error("component {component}: a secret that it is given is not to be had")]
+    Secret { component: String, source: SecretError },
     /// The gateway is stopping.
     #[error("the gateway is stopping")]
     Stopping,
@@ -48,6 +52,7 @@ pub enum OpenError {
 pub(super) struct Code {
     pub pre: InstancePre<Room>,
     pub handler: handler::GuestIndices,
+    pub secrets: Arc<Secrets>,
     _engine: Arc<Engine>,
 }
 
@@ -57,8 +62,7 @@ struct Engine {
 }
 
 struct Request {
-    component: config::Component,
-    links: Vec<config::Link>,
+    workload: config::Workload,
     counters: Arc<Counters>,
     reply: oneshot::Sender<Result<Code, OpenError>>,
 }
@@ -76,11 +80,12 @@ pub struct Opener {
     cache_dir: PathBuf,
 }
 
-/// Opens a workload once and lets it go, for `frond check`.
+/// Opens a workload once and lets it go, for `frond check`. Its secrets are not looked for: the service has them, not
+/// whoever checks.
 pub fn try_open(workload: &config::Workload, compiler: PathBuf, cache_dir: PathBuf) -> Result<(), OpenError> {
     let engine = Arc::new(Engine::new()?);
-    open(&engine, &workload.component, &workload.links, &Counters::default(), (&compiler, &cache_dir))
-        .map(|_| ())
+    let none = Secrets::default();
+    open(&engine, workload, none, &Counters::default(), (&compiler, &cache_dir)).map(|_| ())
 }
 
 /// Opens a component once as if every link it can be given were there, and lets it go.
@@ -91,7 +96,7 @@ pub fn try_open_linked(
 ) -> Result<(), OpenError> {
     let engine = Arc::new(Engine::new()?);
     let code = code::load(&engine.host, component, compiler, cache_dir, &Counters::default())?;
-    link(&engine, component, &code).map(|_| ())
+    link(&engine, component, &code, Secrets::default()).map(|_| ())
 }
 
 // === impl OpenerHandle ===
@@ -103,8 +108,7 @@ impl OpenerHandle {
         counters: Arc<Counters>,
     ) -> Result<Code, OpenError> {
         let (reply, answer) = oneshot::channel();
-        let request =
-            Request { component: workload.component.clone(), links: workload.links.clone(), counters, reply };
+        let request = Request { workload: workload.clone(), counters, reply };
         self.requests.send(request).await.map_err(|_| OpenError::Stopping)?;
         answer.await.map_err(|_| OpenError::Stopping)?
     }
@@ -128,14 +132,15 @@ impl Opener {
     /// Opens until every workload has gone. Runs on a thread of its own.
     pub fn run(mut self) -> Result<(), std::convert::Infallible> {
         let mut engine: Option<Arc<Engine>> = None;
-        while let Some(Request { component, links, counters, reply }) = self.requests.blocking_recv() {
+        while let Some(Request { workload, counters, reply }) = self.requests.blocking_recv() {
             let made = match &engine {
                 Some(engine) => Ok(Arc::clone(engine)),
                 None => Engine::new().map(Arc::new),
             };
             let opened = made.and_then(|made| {
                 engine = Some(Arc::clone(&made));
-                open(&made, &component, &links, &counters, (&self.compiler, &self.cache_dir))
+                let secrets = secrets_of(&workload)?;
+                open(&made, &workload, secrets, &counters, (&self.compiler, &self.cache_dir))
             });
             // Whoever asked may be gone.
             let _ = reply.send(opened);
@@ -163,37 +168,44 @@ impl Engine {
 
 fn open(
     engine: &Arc<Engine>,
-    component: &config::Component,
-    links: &[config::Link],
+    workload: &config::Workload,
+    secrets: Secrets,
     counters: &Counters,
     (compiler, cache_dir): (&Path, &Path),
 ) -> Result<Code, OpenError> {
+    let component = &workload.component;
     let code = code::load(&engine.host, component, compiler, cache_dir, counters)?;
-    refuse_ungranted(engine, component, &code, links)?;
-    link(engine, component, &code)
+    refuse_ungranted(engine, workload, &code)?;
+    link(engine, component, &code, secrets)
 }
 
-fn link(engine: &Arc<Engine>, component: &config::Component, code: &Component) -> Result<Code, OpenError> {
+fn link(
+    engine: &Arc<Engine>,
+    component: &config::Component,
+    code: &Component,
+    secrets: Secrets,
+) -> Result<Code, OpenError> {
     let contract = |error: wasmtime::Error| OpenError::Contract {
         component: component.name.clone(),
         source: error.into(),
     };
     let pre = engine.linker.instantiate_pre(code).map_err(contract)?;
     let handler = handler::GuestIndices::new(&pre).map_err(contract)?;
-    Ok(Code { pre, handler, _engine: Arc::clone(engine) })
+    Ok(Code { pre, handler, secrets: Arc::new(secrets), _engine: Arc::clone(engine) })
+}
+
+fn secrets_of(workload: &config::Workload) -> Result<Secrets, OpenError> {
+    let component = &workload.component.name;
+    Secrets::read(&workload.secrets)
+        .map_err(|source| OpenError::Secret { component: component.clone(), source })
 }
 
 /// The first import that is not granted.
-fn refuse_ungranted(
-    engine: &Engine,
-    component: &config::Component,
-    code: &Component,
-    links: &[config::Link],
-) -> Result<(), OpenError> {
+fn refuse_ungranted(engine: &Engine, workload: &config::Workload, code: &Component) -> Result<(), OpenError> {
     let ty = code.component_type();
     for (import, _) in ty.imports(&engine.host.engine) {
-        grants::judge(import, links).map_err(|advice| OpenError::Import {
-            component: component.name.clone(),
+        grants::judge(import, &workload.links, &workload.secrets).map_err(|advice| OpenError::Import {
+            component: workload.component.name.clone(),
             import: import.to_owned(),
             advice,
         })?;

@@ -10,6 +10,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::account::{Account, Standing, View, count};
+use super::blobs::BlobsHandle;
 use super::inbox::{Inbox, Letter};
 use super::instance::Instance;
 use super::keyvalue::KeeperHandle;
@@ -52,6 +53,8 @@ pub struct Setup {
     pub lattice: watch::Receiver<Option<Client>>,
     /// Where values are kept.
     pub keeper: KeeperHandle,
+    /// Where objects are kept.
+    pub blobs: BlobsHandle,
     /// Who loads and compiles.
     pub opener: OpenerHandle,
 }
@@ -88,7 +91,7 @@ struct Owner {
 impl Workload {
     /// The task, and where its status is read from.
     pub fn new(setup: Setup) -> (Workload, View) {
-        let Setup { workload, gateway, door, lattice, keeper, opener } = setup;
+        let Setup { workload, gateway, door, lattice, keeper, blobs, opener } = setup;
         let account = Arc::new(Account::default());
         let counters = Arc::new(Counters::default());
         let inbox = Arc::new(Inbox::new(workload.inbox, Arc::clone(&account)));
@@ -103,6 +106,7 @@ impl Workload {
             postbox: postbox_handle,
             lattice: LatticeHandle::new(lattice.clone()),
             keeper,
+            blobs,
             voice: Voice::new(&component.name, Arc::clone(&counters)),
             counters: Arc::clone(&counters),
             account: Arc::clone(&account),

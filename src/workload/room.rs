@@ -7,12 +7,14 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::account::Account;
+use super::blobs::{self, BlobsHandle};
 use super::context;
 use super::inbox::Way;
 use super::keyvalue::{KeeperHandle, Place};
 use super::lattice::LatticeHandle;
 use super::postbox::PostboxHandle;
 use super::rate::Rate;
+use super::secrets::Secrets;
 use crate::config::{Link, LinkEnd, Target};
 use crate::runtime::Counters;
 use crate::runtime::meter::Meter;
@@ -28,6 +30,7 @@ pub(super) struct Tools {
     pub postbox: PostboxHandle,
     pub lattice: LatticeHandle,
     pub keeper: KeeperHandle,
+    pub blobs: BlobsHandle,
     pub voice: Voice,
     pub counters: Arc<Counters>,
     pub account: Arc<Account>,
@@ -50,6 +53,7 @@ pub(super) struct Room {
     /// By interface, the name of the link that the component has chosen.
     pub chosen: HashMap<String, String>,
     pub back: Option<Return>,
+    pub secrets: Arc<Secrets>,
     context: WasiCtx,
 }
 
@@ -66,12 +70,13 @@ impl Tools {
 // === impl Room ===
 
 impl Room {
-    pub fn new(tools: Arc<Tools>) -> Room {
+    pub fn new(tools: Arc<Tools>, secrets: Arc<Secrets>) -> Room {
         Room {
             meter: Meter::new(tools.memory_bytes_max, Arc::clone(&tools.counters)),
             table: wasi::table(),
             chosen: HashMap::new(),
             back: None,
+            secrets,
             context: context::context(&tools.voice),
             tools,
         }
@@ -108,6 +113,20 @@ impl Room {
                 bucket: bucket.to_owned(),
                 bytes_max,
                 keys_max,
+            }),
+            _ => None,
+        })
+    }
+
+    /// The place where objects are now.
+    pub fn blob_place(&self, interface: &str) -> Option<blobs::Place> {
+        let name = self.link_name(interface);
+        self.tools.links.iter().find_map(|link| match link.end {
+            LinkEnd::Blobs { bytes_max, objects_max } if link.name == name => Some(blobs::Place {
+                component: self.tools.component.clone(),
+                link: link.name.clone(),
+                bytes_max,
+                objects_max,
             }),
             _ => None,
         })

@@ -1,6 +1,9 @@
 //! Components for wasmCloud on a whole gateway: the real listener, a real broker, a real leaf node.
 
+mod blob_power;
+mod blobs;
 mod power;
+mod secrets;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -112,11 +115,16 @@ impl Client {
 
 /// A gateway with a listener on the port returned, and its leaf node.
 async fn start(components: &str) -> (Site, u16) {
+    start_with(components, &[]).await
+}
+
+/// As [`start`], with variables in the gateway's environment.
+async fn start_with(components: &str, variables: &[(&str, &str)]) -> (Site, u16) {
     let port = free_port();
     let listener = format!("[[listener]]\nname = \"site\"\nbind = \"127.0.0.1:{port}\"\n");
     let mut site = Site::prepare(&format!("{QUICK}{listener}{components}")).await;
     site.run(Role::Leaf).await;
-    site.run(Role::Gateway).await;
+    site.run_with(Role::Gateway, variables).await;
     (site, port)
 }
 
@@ -125,6 +133,17 @@ async fn ready(site: &Site, name: &str) {
         status.workloads.get(name).is_some_and(|workload| workload.state == "ready")
     })
     .await;
+}
+
+/// A client that hears the only component, which is there.
+async fn meet(site: &Site, port: u16, name: &str, topic: &str) -> Client {
+    ready(site, name).await;
+    let client = Client::subscribe(port, &[topic]).await;
+    site.wait("the component at the listener", |status| {
+        status.listener.as_ref().is_some_and(|clients| clients.connected >= 2)
+    })
+    .await;
+    client
 }
 
 async fn lattice(site: &Site) -> async_nats::Client {

@@ -131,6 +131,7 @@ impl Report {
                     let link = format!("given by a [[component.link]] with interface = \"{word}\"");
                     line(2, &format!("{}, {link}", spoken(&import.interface)));
                 }
+                Granted::Line(said) => line(2, &format!("{}, given by {said}", spoken(&import.interface))),
                 Granted::Never(why) => {
                     line(2, &format!("{}, REFUSED: {why}", spoken(&import.interface)));
                 }
@@ -160,7 +161,7 @@ impl Report {
         let imports = inspection.imports.iter().map(|import| {
             let (link, refused) = match import.grant {
                 Granted::Always => (None, None),
-                Granted::Link(word) => (Some(word), None),
+                Granted::Link(word) | Granted::Line(word) => (Some(word), None),
                 Granted::Never(why) => (None, Some(why)),
             };
             let Interface { name, functions } = &import.interface;

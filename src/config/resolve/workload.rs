@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::Judge;
+use super::{FileKind, Judge};
 use crate::config::fault::Fault;
 use crate::config::raw::{self, Interface, Provider};
 use crate::config::tree::KeyPath;
-use crate::config::{Component, Config, Inbox, Link, LinkEnd, Overflow, Source, Target, Workload, names};
+use crate::config::{
+    Component, Config, Inbox, Link, LinkEnd, Overflow, SecretFile, Source, Target, Workload, names,
+};
 
 /// Most of them: each is a task and a connection, and the memory of the smallest board is 512 MiB.
 const WORKLOADS_MAX: usize = 16;
@@ -15,6 +17,9 @@ const WORKLOADS_MAX: usize = 16;
 const LINKS_MAX: usize = 16;
 const TOPICS_MAX: usize = 64;
 const MAP_MAX: usize = 64;
+/// Most secrets of one, and the longest name for one.
+const SECRETS_MAX: usize = 32;
+const SECRET_NAME_CHARS_MAX: usize = 128;
 
 const INBOX_MESSAGES: i64 = 256;
 const INBOX_BYTES: u64 = 1 << 20;
@@ -23,6 +28,10 @@ const MESSAGES_OUT_PER_SECOND: i64 = 200;
 const MESSAGES_PER_SECOND_MAX: u32 = 100_000;
 const KEYVALUE_BYTES: u64 = 1 << 20;
 const KEYVALUE_KEYS: i64 = 10_000;
+const BLOB_BYTES: u64 = 64 << 20;
+const BLOB_OBJECTS: i64 = 1_000;
+/// Most objects of a link: what is known of each is in memory, some 150 bytes beside its name.
+const BLOB_OBJECTS_MAX: u64 = 100_000;
 
 /// Longest time one call may take, waiting included, when nothing is said.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -80,7 +89,9 @@ impl Judge<'_> {
         self.count(&links, raw.link.len(), LINKS_MAX);
         let links =
             raw.link.iter().enumerate().filter_map(|(n, raw)| self.link(&links.item(n), raw)).collect();
-        let workload = Workload { component, inbox, messages_in_per_second, messages_out_per_second, links };
+        let secrets = self.secrets(&key("secrets"), &raw.secrets);
+        let workload =
+            Workload { component, inbox, messages_in_per_second, messages_out_per_second, secrets, links };
         let is_called = |link: &raw::Link| link.interface == Some(Interface::Handler);
         if !raw.link.iter().any(is_called) && !self.taken_out.contains(&key("link")) {
             self.refuse(table, Fault::NeverCalled);
@@ -96,11 +107,24 @@ impl Judge<'_> {
             ("overflow", raw.overflow.is_some()),
             ("messages_in_per_second", raw.messages_in_per_second.is_some()),
             ("messages_out_per_second", raw.messages_out_per_second.is_some()),
+            ("secrets", !raw.secrets.is_empty()),
             ("link", !raw.link.is_empty()),
         ];
         for (key, _) in said.into_iter().filter(|(_, said)| *said) {
             self.refuse(&table.key(key), Fault::NotWithKind);
         }
+    }
+
+    fn secrets(&mut self, table: &KeyPath, raw: &BTreeMap<String, String>) -> BTreeMap<String, SecretFile> {
+        self.count(table, raw.len(), SECRETS_MAX);
+        let mut secrets = BTreeMap::new();
+        for (name, said) in raw {
+            let path = table.key(name);
+            self.text(&path, name, SECRET_NAME_CHARS_MAX);
+            let file = self.credential(&path, said, FileKind::Secret);
+            secrets.insert(name.clone(), SecretFile { said: said.clone(), path: file });
+        }
+        secrets
     }
 
     fn link(&mut self, table: &KeyPath, raw: &raw::Link) -> Option<Link> {
@@ -114,12 +138,15 @@ impl Judge<'_> {
         };
         let unused = match interface {
             Interface::Handler => ("target_config", raw.target_config.is_some()),
-            Interface::Consumer | Interface::KeyValue => ("source_config", raw.source_config.is_some()),
+            Interface::Consumer | Interface::KeyValue | Interface::Blobs => {
+                ("source_config", raw.source_config.is_some())
+            }
         };
         if unused.1 {
             self.refuse(&table.key(unused.0), Fault::OtherEnd { instead: other(unused.0) });
         }
-        if interface != Interface::KeyValue && raw.provider.is_none() {
+        let is_local = matches!(interface, Interface::KeyValue | Interface::Blobs);
+        if !is_local && raw.provider.is_none() {
             self.missing(table, "provider");
             return None;
         }
@@ -132,6 +159,7 @@ impl Judge<'_> {
                 self.target(&table.key("target_config"), raw.target_config.as_ref(), provider)
             }
             Interface::KeyValue => self.keyvalue(&table.key("target_config"), raw.target_config.as_ref()),
+            Interface::Blobs => self.blobs(&table.key("target_config"), raw.target_config.as_ref()),
         };
         Some(Link { name, end })
     }
@@ -175,6 +203,17 @@ impl Judge<'_> {
                 1,
                 1_000_000,
             ),
+        }
+    }
+
+    fn blobs(&mut self, path: &KeyPath, raw: Option<&raw::TargetConfig>) -> LinkEnd {
+        let none = raw::TargetConfig::default();
+        let raw = raw.unwrap_or(&none);
+        let bytes = raw.bytes_max.map_or(BLOB_BYTES, |bytes| bytes.0);
+        let objects = raw.objects_max.unwrap_or(BLOB_OBJECTS);
+        LinkEnd::Blobs {
+            bytes_max: self.bytes(&path.key("bytes_max"), bytes, 64 << 10, 1 << 40),
+            objects_max: self.whole_number(&path.key("objects_max"), objects, 1, BLOB_OBJECTS_MAX),
         }
     }
 
