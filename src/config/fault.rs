@@ -210,6 +210,17 @@ pub enum Fault {
         /// What was said.
         subject: String,
     },
+    /// A timer that something should be published to.
+    #[error("nothing can be published to a timer; it belongs to interface = \"wasmcloud:messaging/handler\"")]
+    TimerTarget,
+    /// Two timers whose messages could not be told apart.
+    #[error(
+        "this component has another timer {name:?}, and their messages could not be told apart; name them"
+    )]
+    SameTimer {
+        /// The name of their links.
+        name: String,
+    },
     /// MQTT links without MQTT.
     #[error("a link has provider = \"mqtt\", and there is neither a [[listener]] nor mqtt.broker.url")]
     NoDoor,

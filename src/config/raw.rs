@@ -297,6 +297,7 @@ pub(super) enum Interface {
 pub(super) enum Provider {
     Mqtt,
     Nats,
+    Timer,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -309,6 +310,7 @@ pub(super) struct SourceConfig {
     pub qos: Option<i64>,
     #[serde(default)]
     pub map: BTreeMap<String, String>,
+    pub every: Option<Span>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -3,6 +3,7 @@
 //! Values only. What they mean is in `crate::workload`; how they are written down is in `config/frond.toml`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::Component;
 
@@ -82,6 +83,11 @@ pub enum Source {
     Nats {
         /// Subjects, with wildcards; `subject|group` joins a queue group.
         subjects: Vec<String>,
+    },
+    /// From the gateway's clock; the subject is `timer.` and the link's name.
+    Timer {
+        /// Between two of them, 10 ms to 24 h.
+        every: Duration,
     },
 }
 

@@ -3,7 +3,8 @@
 //! A *workload* is what wasmCloud calls a component with what it is linked to; the word keeps them apart from the telemetry
 //! processors of `crate::runtime`, which the pipeline calls with batches.
 //! ```text
-//!  MQTT ──▶ postbox ─┐                                        ┌─▶ postbox ──▶ MQTT
+//!  clock ─▶ timer ───┐
+//!  MQTT ──▶ postbox ─┤                                        ┌─▶ postbox ──▶ MQTT
 //!                    ├─▶ inbox ─▶ Workload ─▶ handle-message ─┼─▶ lattice ──▶ NATS
 //!  NATS ──▶ lattice ─┘   (bounded)   │   (one instance)       └─▶ keeper ───▶ state.db
 //!                                    └─ Absent ─▶ Ready ─▶ Discarded ─▶ Ready, Quarantined: see
@@ -18,7 +19,7 @@
 //! an error brings it again. What waits in inboxes and outgoing queues is gone when the process ends. What was stored is
 //! on flash within a commit interval ([`keyvalue`]), whole and in order.
 //! When full: an inbox drops its oldest or its newest, by configuration; publications beyond a rate or a full queue are
-//! refused with an error that the component sees; all of it is counted in [`Account`]. A component that has used up its
+//! refused with an error that the component sees; of a timer one message waits at most; all of it is counted in [`Account`]. A component that has used up its
 //! share of time, or was given as many messages as it may be in a second, waits with its inbox.
 
 mod account;
@@ -35,6 +36,7 @@ mod owner;
 mod postbox;
 mod rate;
 mod room;
+mod timer;
 
 pub use account::{Account, View, WorkloadStatus};
 pub use keyvalue::{Answer, Ask, KeepError, Keeper, KeeperError, KeeperHandle, Place};

@@ -18,6 +18,7 @@ use super::opener::{Code, OpenError, OpenerHandle};
 use super::postbox::{Door, Postbox, Wanted};
 use super::rate::Rate;
 use super::room::Tools;
+use super::timer::Timers;
 use crate::config::{self, LinkEnd, Source, Target};
 use crate::platform::clock;
 use crate::platform::log::chain;
@@ -63,6 +64,7 @@ pub struct Workload {
     inbox: Arc<Inbox>,
     postbox: Postbox,
     lattice: Lattice,
+    timers: Timers,
     opener: OpenerHandle,
     standing: watch::Sender<Standing>,
     release: watch::Receiver<()>,
@@ -113,12 +115,16 @@ impl Workload {
         let view =
             View { name: component.name.clone(), account, counters, standing: seen, release: releaser };
         let lattice = Lattice { client: lattice, subjects: subjects(&workload), inbox: Arc::clone(&inbox) };
-        (Workload { config: workload, tools, inbox, postbox, lattice, opener, standing, release }, view)
+        let timers = Timers::new(&workload.links, Arc::clone(&inbox), Arc::clone(&tools.account));
+        (
+            Workload { config: workload, tools, inbox, postbox, lattice, timers, opener, standing, release },
+            view,
+        )
     }
 
     /// Runs until stopped. Nothing that the component does ends it.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Infallible> {
-        let Workload { config, tools, inbox, postbox, lattice, opener, standing, release } = self;
+        let Workload { config, tools, inbox, postbox, lattice, timers, opener, standing, release } = self;
         let component = &config.component;
         let life = Life::new(Tolerance {
             failures: component.quarantine_failures,
@@ -132,7 +138,7 @@ impl Workload {
         let mut owner = Owner { config, tools, inbox, opener, standing, life, quota, mark: None, release };
         // Cancel-safe: a call that is cut off takes its instance with it, and nothing is owed for its message.
         stop.run_until_cancelled(async {
-            tokio::join!(owner.work(), postbox.hold(), lattice.hear());
+            tokio::join!(owner.work(), postbox.hold(), lattice.hear(), timers.run());
         })
         .await;
         Ok(())

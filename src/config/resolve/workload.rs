@@ -23,6 +23,9 @@ const MESSAGES_OUT_PER_SECOND: i64 = 200;
 const MESSAGES_PER_SECOND_MAX: u32 = 100_000;
 const KEYVALUE_BYTES: u64 = 1 << 20;
 const KEYVALUE_KEYS: i64 = 10_000;
+/// Shortest and longest time between two messages of a timer: a tenth of the rate that a component has by default, a day.
+const EVERY_MIN: Duration = Duration::from_millis(10);
+const EVERY_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Longest time one call may take, waiting included, when nothing is said.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -78,8 +81,16 @@ impl Judge<'_> {
             rate("messages_out_per_second", raw.messages_out_per_second, MESSAGES_OUT_PER_SECOND);
         let links = key("link");
         self.count(&links, raw.link.len(), LINKS_MAX);
-        let links =
-            raw.link.iter().enumerate().filter_map(|(n, raw)| self.link(&links.item(n), raw)).collect();
+        let path = links;
+        let mut links: Vec<Link> = Vec::new();
+        for (n, raw) in raw.link.iter().enumerate() {
+            let Some(link) = self.link(&path.item(n), raw) else { continue };
+            let is_timer = |link: &Link| matches!(link.end, LinkEnd::Source(Source::Timer { .. }));
+            if is_timer(&link) && links.iter().any(|other| is_timer(other) && other.name == link.name) {
+                self.refuse(&path.item(n), Fault::SameTimer { name: link.name.clone() });
+            }
+            links.push(link);
+        }
         let workload = Workload { component, inbox, messages_in_per_second, messages_out_per_second, links };
         let is_called = |link: &raw::Link| link.interface == Some(Interface::Handler);
         if !raw.link.iter().any(is_called) && !self.taken_out.contains(&key("link")) {
@@ -146,6 +157,15 @@ impl Judge<'_> {
                 map: self.topic_map(path, &raw.map),
             },
             Provider::Nats => Source::Nats { subjects: self.subjects(path, &raw.subjects) },
+            Provider::Timer => match raw.every {
+                Some(every) => {
+                    Source::Timer { every: self.duration(&path.key("every"), every, EVERY_MIN, EVERY_MAX) }
+                }
+                None => {
+                    self.missing(path, "every");
+                    Source::Timer { every: EVERY_MAX }
+                }
+            },
         })
     }
 
@@ -160,6 +180,10 @@ impl Judge<'_> {
                 map: self.topic_map(path, &raw.map),
             },
             Provider::Nats => Target::Nats { subjects: self.subjects(path, &raw.subjects) },
+            Provider::Timer => {
+                self.refuse(path, Fault::TimerTarget);
+                Target::Nats { subjects: Vec::new() }
+            }
         })
     }
 
