@@ -35,6 +35,8 @@ pub(super) struct Document {
     pub user: Vec<User>,
     pub slot: Slot,
     #[serde(default)]
+    pub device: Vec<Device>,
+    #[serde(default)]
     pub component: Vec<Component>,
     #[serde(default)]
     pub stream: Vec<Stream>,
@@ -231,6 +233,59 @@ pub(super) struct Slot {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a [[device]] table")]
+pub(super) struct Device {
+    pub name: Option<String>,
+    pub kind: Option<DeviceKind>,
+    pub timeout: Option<Span>,
+    pub path: Option<String>,
+    pub baud: Option<i64>,
+    pub data_bits: Option<i64>,
+    pub parity: Option<Parity>,
+    pub stop_bits: Option<i64>,
+    pub address: Option<String>,
+    pub chip: Option<String>,
+    pub line: Option<i64>,
+    pub direction: Option<Direction>,
+    pub active_low: Option<bool>,
+    pub bias: Option<Bias>,
+    pub initial: Option<bool>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum DeviceKind {
+    ModbusRtu,
+    ModbusTcp,
+    Serial,
+    Gpio,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Parity {
+    None,
+    Odd,
+    Even,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Direction {
+    In,
+    Out,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Bias {
+    AsIs,
+    Disabled,
+    PullUp,
+    PullDown,
+}
+
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a [[component]] table")]
 pub(super) struct Component {
     pub name: Option<String>,
@@ -290,6 +345,8 @@ pub(super) enum Interface {
     Consumer,
     #[serde(rename = "wasi:keyvalue")]
     KeyValue,
+    #[serde(rename = "frond:device")]
+    Device,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -326,6 +383,9 @@ pub(super) struct TargetConfig {
     pub map: BTreeMap<String, String>,
     pub bytes_max: Option<Bytes>,
     pub keys_max: Option<i64>,
+    #[serde(default)]
+    pub devices: Vec<String>,
+    pub write: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]

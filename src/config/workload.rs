@@ -65,6 +65,22 @@ pub enum LinkEnd {
         /// Keys. Default 10,000.
         keys_max: u64,
     },
+    /// Devices are used by it.
+    Device {
+        /// Their names.
+        devices: Vec<String>,
+        /// What it may do with them.
+        access: Access,
+    },
+}
+
+/// What a link allows with the devices it names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Reading. The default.
+    Read,
+    /// Changing something in the plant, too.
+    Write,
 }
 
 /// Where messages come from.

@@ -4,7 +4,7 @@ use crate::config::{Link, LinkEnd};
 
 /// Interfaces that every workload may import, without their version. There are no files, arguments or environment behind
 /// those of `wasi:cli` and `wasi:filesystem`: a standard library imports them whether it uses them or not.
-const EVERYBODY: [&str; 25] = [
+const EVERYBODY: [&str; 26] = [
     "wasi:cli/environment",
     "wasi:cli/exit",
     "wasi:cli/stderr",
@@ -30,14 +30,18 @@ const EVERYBODY: [&str; 25] = [
     "wasi:logging/logging",
     "wasmcloud:bus/lattice",
     "wasmcloud:messaging/types",
+    "frond:device/types",
 ];
 
 /// Interfaces that links grant, with the word that the link says.
-const BY_LINK: [(&str, &str); 4] = [
+const BY_LINK: [(&str, &str); 7] = [
     ("wasmcloud:messaging/consumer", "wasmcloud:messaging/consumer"),
     ("wasi:keyvalue/store", "wasi:keyvalue"),
     ("wasi:keyvalue/atomics", "wasi:keyvalue"),
     ("wasi:keyvalue/batch", "wasi:keyvalue"),
+    ("frond:device/modbus", "frond:device"),
+    ("frond:device/serial", "frond:device"),
+    ("frond:device/gpio", "frond:device"),
 ];
 
 /// Whether an import is granted; if not, what would grant it.
@@ -53,6 +57,7 @@ pub(super) fn judge(import: &str, links: &[Link]) -> Result<(), String> {
         LinkEnd::Source(_) => false,
         LinkEnd::Target(_) => *word == "wasmcloud:messaging/consumer",
         LinkEnd::KeyValue { .. } => *word == "wasi:keyvalue",
+        LinkEnd::Device { .. } => *word == "frond:device",
     });
     match has_link {
         true => Ok(()),
@@ -77,7 +82,7 @@ pub(super) fn subject_matches(pattern: &str, subject: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Target;
+    use crate::config::{Access, Target};
 
     #[test]
     fn only_what_a_link_grants_is_granted_and_the_refusal_says_which() {
@@ -87,11 +92,18 @@ mod tests {
             name: "default".into(),
             end: LinkEnd::Target(Target::Nats { subjects: vec![">".into()] }),
         };
+        let device = Link {
+            name: "default".into(),
+            end: LinkEnd::Device { devices: vec!["meter".into()], access: Access::Read },
+        };
         assert_eq!(judge("wasi:logging/logging", &[]), Ok(()));
+        assert_eq!(judge("frond:device/types@0.1.0", &[]), Ok(()));
         assert_eq!(judge("wasi:cli/stdout@0.2.6", &[]), Ok(()));
         for (import, link, word) in [
             ("wasi:keyvalue/atomics@0.2.0-draft", &keyvalue, "wasi:keyvalue"),
             ("wasmcloud:messaging/consumer@0.2.0", &target, "wasmcloud:messaging/consumer"),
+            ("frond:device/modbus@0.1.0", &device, "frond:device"),
+            ("frond:device/gpio@0.1.0", &device, "frond:device"),
         ] {
             assert_eq!(judge(import, std::slice::from_ref(link)), Ok(()));
             let refusal = format!("[[component.link]] with interface = \"{word}\" grants it");

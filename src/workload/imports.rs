@@ -6,6 +6,7 @@ use wasmtime::component::{ComponentType, HasSelf, Lift, Linker, Lower, Resource,
 
 use super::bindings::wasi::keyvalue::{atomics, batch, store};
 use super::bindings::wasmcloud::messaging::{consumer, types};
+use super::gateway::frond::device;
 use super::room::Room;
 use crate::config::LinkEnd;
 use crate::runtime::voice::Level;
@@ -61,6 +62,10 @@ pub(super) fn link(linker: &mut Linker<Room>) -> wasmtime::Result<()> {
     store::add_to_linker::<Room, HasSelf<Room>>(linker, |room| room)?;
     atomics::add_to_linker::<Room, HasSelf<Room>>(linker, |room| room)?;
     batch::add_to_linker::<Room, HasSelf<Room>>(linker, |room| room)?;
+    device::types::add_to_linker::<Room, HasSelf<Room>>(linker, |room| room)?;
+    device::modbus::add_to_linker::<Room, HasSelf<Room>>(linker, |room| room)?;
+    device::serial::add_to_linker::<Room, HasSelf<Room>>(linker, |room| room)?;
+    device::gpio::add_to_linker::<Room, HasSelf<Room>>(linker, |room| room)?;
     for name in CONFIG {
         let mut instance = linker.instance(name)?;
         instance.func_wrap("get", |cx: Seen<'_>, (key,): (String,)| {

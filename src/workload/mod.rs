@@ -6,7 +6,8 @@
 //!  clock ─▶ timer ───┐
 //!  MQTT ──▶ postbox ─┤                                        ┌─▶ postbox ──▶ MQTT
 //!                    ├─▶ inbox ─▶ Workload ─▶ handle-message ─┼─▶ lattice ──▶ NATS
-//!  NATS ──▶ lattice ─┘   (bounded)   │   (one instance)       └─▶ keeper ───▶ state.db
+//!  NATS ──▶ lattice ─┘   (bounded)   │   (one instance)       ├─▶ keeper ───▶ state.db
+//!                                    │                        └─▶ devices ──▶ Modbus, serial lines, GPIO
 //!                                    └─ Absent ─▶ Ready ─▶ Discarded ─▶ Ready, Quarantined: see
 //!                                                                       `runtime::lifecycle`
 //! ```
@@ -24,6 +25,7 @@
 
 mod account;
 mod context;
+mod devices;
 mod grants;
 mod imports;
 mod inbox;
@@ -53,5 +55,15 @@ mod bindings {
         imports: { default: async | trappable },
         exports: { default: async },
         with: { "wasi:keyvalue/store.bucket": crate::workload::keyvalue::Bucket },
+    });
+}
+
+/// What a gateway has beside: devices.
+#[allow(missing_docs, reason = "made from wit/device, which is documented")]
+mod gateway {
+    wasmtime::component::bindgen!({
+        path: "wit/device",
+        world: "frond:device/devices",
+        imports: { default: async | trappable },
     });
 }

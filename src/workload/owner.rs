@@ -20,6 +20,7 @@ use super::rate::Rate;
 use super::room::Tools;
 use super::timer::Timers;
 use crate::config::{self, LinkEnd, Source, Target};
+use crate::device::Devices;
 use crate::platform::clock;
 use crate::platform::log::chain;
 use crate::runtime::counters::bump;
@@ -53,6 +54,8 @@ pub struct Setup {
     pub lattice: watch::Receiver<Option<Client>>,
     /// Where values are kept.
     pub keeper: KeeperHandle,
+    /// Devices wired to the gateway.
+    pub devices: Devices,
     /// Who loads and compiles.
     pub opener: OpenerHandle,
 }
@@ -90,7 +93,7 @@ struct Owner {
 impl Workload {
     /// The task, and where its status is read from.
     pub fn new(setup: Setup) -> (Workload, View) {
-        let Setup { workload, gateway, door, lattice, keeper, opener } = setup;
+        let Setup { workload, gateway, door, lattice, keeper, devices, opener } = setup;
         let account = Arc::new(Account::default());
         let counters = Arc::new(Counters::default());
         let inbox = Arc::new(Inbox::new(workload.inbox, Arc::clone(&account)));
@@ -105,6 +108,8 @@ impl Workload {
             postbox: postbox_handle,
             lattice: LatticeHandle::new(lattice.clone()),
             keeper,
+            devices,
+            deadline: component.deadline,
             voice: Voice::new(&component.name, Arc::clone(&counters)),
             counters: Arc::clone(&counters),
             account: Arc::clone(&account),

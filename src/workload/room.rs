@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
@@ -14,6 +16,7 @@ use super::lattice::LatticeHandle;
 use super::postbox::PostboxHandle;
 use super::rate::Rate;
 use crate::config::{Link, LinkEnd, Target};
+use crate::device::Devices;
 use crate::runtime::Counters;
 use crate::runtime::meter::Meter;
 use crate::runtime::voice::Voice;
@@ -28,6 +31,9 @@ pub(super) struct Tools {
     pub postbox: PostboxHandle,
     pub lattice: LatticeHandle,
     pub keeper: KeeperHandle,
+    pub devices: Devices,
+    /// Of each call.
+    pub deadline: Duration,
     pub voice: Voice,
     pub counters: Arc<Counters>,
     pub account: Arc<Account>,
@@ -50,6 +56,8 @@ pub(super) struct Room {
     /// By interface, the name of the link that the component has chosen.
     pub chosen: HashMap<String, String>,
     pub back: Option<Return>,
+    /// When the call that is under way is ended.
+    pub ends: Instant,
     context: WasiCtx,
 }
 
@@ -72,6 +80,7 @@ impl Room {
             table: wasi::table(),
             chosen: HashMap::new(),
             back: None,
+            ends: Instant::now() + tools.deadline,
             context: context::context(&tools.voice),
             tools,
         }
@@ -82,6 +91,7 @@ impl Room {
         self.meter.begin_call();
         self.chosen.clear();
         self.back = back;
+        self.ends = Instant::now() + self.tools.deadline;
     }
 
     /// The name of the link that calls of an interface go by.

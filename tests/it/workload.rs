@@ -1,5 +1,6 @@
 //! Components for wasmCloud on a whole gateway: the real listener, a real broker, a real leaf node.
 
+mod device;
 mod power;
 
 use std::path::{Path, PathBuf};

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Judge;
+use crate::config::diagnose::nearest;
 use crate::config::fault::Fault;
 use crate::config::raw::{self, Interface, Provider};
 use crate::config::tree::KeyPath;
-use crate::config::{Component, Config, Inbox, Link, LinkEnd, Overflow, Source, Target, Workload, names};
+use crate::config::{
+    Access, Component, Config, Inbox, Link, LinkEnd, Overflow, Source, Target, Workload, names,
+};
 
 /// Most of them: each is a task and a connection, and the memory of the smallest board is 512 MiB.
 const WORKLOADS_MAX: usize = 16;
@@ -125,12 +128,15 @@ impl Judge<'_> {
         };
         let unused = match interface {
             Interface::Handler => ("target_config", raw.target_config.is_some()),
-            Interface::Consumer | Interface::KeyValue => ("source_config", raw.source_config.is_some()),
+            Interface::Consumer | Interface::KeyValue | Interface::Device => {
+                ("source_config", raw.source_config.is_some())
+            }
         };
         if unused.1 {
             self.refuse(&table.key(unused.0), Fault::OtherEnd { instead: other(unused.0) });
         }
-        if interface != Interface::KeyValue && raw.provider.is_none() {
+        let has_provider = matches!(interface, Interface::Handler | Interface::Consumer);
+        if has_provider && raw.provider.is_none() {
             self.missing(table, "provider");
             return None;
         }
@@ -143,6 +149,7 @@ impl Judge<'_> {
                 self.target(&table.key("target_config"), raw.target_config.as_ref(), provider)
             }
             Interface::KeyValue => self.keyvalue(&table.key("target_config"), raw.target_config.as_ref()),
+            Interface::Device => self.device_link(&table.key("target_config"), raw.target_config.as_ref()),
         };
         Some(Link { name, end })
     }
@@ -200,6 +207,23 @@ impl Judge<'_> {
                 1_000_000,
             ),
         }
+    }
+
+    fn device_link(&mut self, path: &KeyPath, raw: Option<&raw::TargetConfig>) -> LinkEnd {
+        let none = raw::TargetConfig::default();
+        let raw = raw.unwrap_or(&none);
+        if raw.devices.is_empty() {
+            self.missing(path, "devices");
+        }
+        for (n, name) in raw.devices.iter().enumerate() {
+            if !self.device_names.contains(name) {
+                let nearest = nearest(name, self.device_names.iter().map(String::as_str)).map(str::to_owned);
+                let fault = Fault::NoDevice { name: name.clone(), nearest };
+                self.refuse(&path.key("devices").item(n), fault);
+            }
+        }
+        let access = if raw.write == Some(true) { Access::Write } else { Access::Read };
+        LinkEnd::Device { devices: raw.devices.clone(), access }
     }
 
     fn mqtt_topics(&mut self, path: &KeyPath, topics: &[String]) -> Vec<String> {
