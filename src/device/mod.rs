@@ -5,11 +5,11 @@
 //!      ▲               (bounded)     │
 //!      └──────────── answer ─────────┘
 //!
-//!  Owner:   opening ──▶ ready ──lost──▶ absent ──pause──▶ opening     (absent: refused at once, with the reason)
-//!                         │ ▲
-//!                no answer│ │quiet                                    (settling: what comes late is heard and forgotten)
-//!                         ▼ │
-//!                       settling
+//!  Owner:   opening ──▶ ready ──lost before it worked──▶ absent ──pause──▶ opening
+//!              ▲         │ ▲ │                            (refuses at once, with the reason)
+//!              │no answer│ │ └─stale, or lost after it worked─▶ opening
+//!              │         ▼ │quiet
+//!              └─five─ settling (what comes late is heard and forgotten)
 //! ```
 //! A task for each `[[device]]` owns its port ([`Owner`]). It does what is asked one after the other, whoever asks. What a
 //! component may ask is decided before ([`crate::workload`]); who is believed is decided in [`modbus`].
@@ -148,7 +148,9 @@ enum After {
     Sound,
     /// Something late may come, and must not be taken for the answer to what is asked next.
     Unsettled,
-    /// It must be opened anew, because of this.
+    /// Likewise, and only a new connection can tell.
+    Stale,
+    /// It is of no use any more, because of this.
     Lost(String),
 }
 

@@ -32,6 +32,14 @@ pub struct Owner {
     standing: watch::Sender<Standing>,
 }
 
+/// Why a port is left.
+enum Leave {
+    /// Another one is likely to do: it is opened at once.
+    Stale,
+    /// It has never worked, for this reason: the next is opened after a pause.
+    Broken(String),
+}
+
 /// An open port.
 enum Port {
     Rtu(Rtu),
@@ -77,19 +85,16 @@ impl Owner {
             if !std::mem::take(&mut is_first) {
                 self.account.count_reopening();
             }
-            let mut why = match Port::open(&self.device, &self.account).await {
+            let opened = match Port::open(&self.device, &self.account).await {
                 Ok(port) => {
                     self.ready();
-                    let opened = Instant::now();
-                    let why = self.work(port).await;
-                    // One that worked for a while is opened at once; one that breaks whenever it is used is not.
-                    if opened.elapsed() > pause {
-                        pause = PAUSE_MIN;
-                        continue;
-                    }
-                    why
+                    self.work(port).await
                 }
-                Err(why) => why,
+                Err(why) => Leave::Broken(why),
+            };
+            let Leave::Broken(mut why) = opened else {
+                pause = PAUSE_MIN;
+                continue;
             };
             why.truncate(why.floor_char_boundary(REASON_BYTES_MAX));
             self.absent(&why);
@@ -110,15 +115,16 @@ impl Owner {
         }
     }
 
-    /// Does what is asked until the port is lost, and says why it is.
-    async fn work(&mut self, mut port: Port) -> String {
-        let mut unsettled = 0;
+    /// Does what is asked until the port is of no use any more.
+    async fn work(&mut self, mut port: Port) -> Leave {
+        let (mut unsettled, mut has_worked) = (0, false);
+        let broken = |why, has_worked| if has_worked { Leave::Stale } else { Leave::Broken(why) };
         loop {
             // Cancel-safe: a request is taken whole, and what is heard meanwhile is kept or of no use.
             let request = tokio::select! {
                 biased;
                 request = self.requests.recv() => request,
-                why = port.idle() => return why,
+                why = port.idle() => return broken(why, has_worked),
             };
             let Some(Request { ask, until, mut reply }) = request else {
                 return std::future::pending().await;
@@ -134,15 +140,16 @@ impl Owner {
             };
             let _ = reply.send(answer);
             match after {
-                After::Lost(why) => return why,
-                After::Sound => unsettled = 0,
+                After::Sound => (unsettled, has_worked) = (0, true),
+                After::Stale => return Leave::Stale,
+                After::Lost(why) => return broken(why, has_worked),
                 After::Unsettled => {
                     unsettled += 1;
                     if let Err(why) = port.settle().await {
-                        return why;
+                        return broken(why, has_worked);
                     }
                     if unsettled >= UNSETTLED_MAX {
-                        return "it does not answer".to_owned();
+                        return Leave::Stale;
                     }
                 }
             }
@@ -206,7 +213,7 @@ impl Port {
     fn after_cut(&self) -> After {
         match self {
             Port::Rtu(_) => After::Unsettled,
-            Port::Tcp(_) => After::Lost("an answer did not come".to_owned()),
+            Port::Tcp(_) => After::Stale,
             Port::Serial(_) | Port::Gpio(_) => After::Sound,
         }
     }

@@ -38,12 +38,10 @@ impl Tcp {
         loop {
             self.context.set_slave(Slave(unit));
             let Ok(heard) = timeout(self.patience, self.context.call(query.request())).await else {
-                return (Err(Refusal::Timeout), After::Lost("an answer did not come".to_owned()));
+                return (Err(Refusal::Timeout), After::Stale);
             };
             let error = match modbus::judge(query, heard) {
-                Ok(Err(refusal @ Refusal::Malformed(why))) => {
-                    return (Err(refusal), After::Lost(why.to_owned()));
-                }
+                Ok(Err(refusal @ Refusal::Malformed(_))) => return (Err(refusal), After::Stale),
                 Ok(answer) => {
                     self.has_answered = true;
                     return (answer, After::Sound);
