@@ -1,5 +1,5 @@
 //! A line of a GPIO chip, by the kernel's character device. The kernel keeps the line for whoever has requested it, and the
-//! first [`EDGES_MAX`] edges that nobody has waited for.
+//! newest [`EDGES_MAX`] edges that nobody has waited for.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -122,7 +122,7 @@ fn request(line: &GpioLine, edges: Edges) -> Result<gpiocdev::Request, String> {
         .with_consumer(CONSUMER)
         .with_kernel_event_buffer_size(EDGES_MAX)
         .request()
-        .map_err(|error| crate::platform::log::chain(&error).to_string())
+        .map_err(|error| format!("{}: {}", line.chip.display(), crate::platform::log::chain(&error)))
 }
 
 /// A line that the kernel does not give any more is lost.

@@ -227,7 +227,7 @@ async fn a_dead_unit_costs_its_neighbours_on_the_line_nothing_but_time() {
     // there; every answer of the other is right, and both get their turns.
     let folder = TempDir::new().unwrap();
     let slave = Slave::serial(&folder.path().join("tty"));
-    let bench = Bench::new(&[slave.device("meter", Duration::from_millis(150))]);
+    let bench = Bench::new(&[slave.device("meter", TIMEOUT)]);
     let dead = async {
         for _ in 0..4 {
             let query = Query::HoldingRegisters { address: 0, count: 1 };

@@ -44,7 +44,9 @@ impl Judge<'_> {
                 (DeviceEnd::Gpio(_), _) | (_, DeviceEnd::Gpio(_)) => false,
                 _ => device.path().is_some() && device.path() == other.path(),
             };
-            if let Some(other) = devices.iter().find(is_same) {
+            // Two of one name have been refused already.
+            let is_other = |other: &&Device| other.name != device.name;
+            if let Some(other) = devices.iter().filter(is_other).find(is_same) {
                 self.refuse(&table, Fault::SameDevice { other: other.name.clone() });
             }
             devices.push(device);

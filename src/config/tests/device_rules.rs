@@ -133,7 +133,10 @@ fn a_device_file_that_cannot_be_used_is_a_warning() {
     // beside one that is.
     let text = format!("{GPIO}{}", RTU.replace("/dev/null", "/dev/no-such-port"));
     let warnings = doubted(&text);
-    assert!(warnings.is_empty(), "only a look at the disk can tell: {warnings:?}");
+    assert!(
+        !warnings.iter().any(|warning| warning.contains("/dev/")),
+        "only a look at the disk can tell: {warnings:?}"
+    );
     let folder = tempfile::tempdir().expect("a folder for the test");
     let file = folder.path().join("frond.toml");
     std::fs::write(&file, format!("gateway.name = \"g\"\nlattice.mode = \"off\"\n{text}"))

@@ -80,9 +80,12 @@ async fn registers_of_a_meter_reach_the_hub_and_go_on_after_it_was_unplugged() {
     assert_eq!(of(&status, "west").restarts, 0, "the component goes on");
     slave.plug();
     let status = site.wait("the meter again", |status| status.devices["meter"].state == "ready").await;
-    let (answered, readings) = (slave.asked(), status.pipeline.readings);
-    site.wait("readings again", |status| status.pipeline.readings > readings + 5).await;
-    assert!(slave.asked() > answered && !complains(&status, &["device meter"]));
+    assert!(!complains(&status, &["device meter"]), "{:?}", status.complaints);
+    // What the pipeline has counted is told with a delay: readings count from when the slave has been asked again.
+    let asked = slave.asked();
+    let status = site.wait("questions again", |_| slave.asked() > asked + 10).await;
+    let readings = status.pipeline.readings;
+    site.wait("readings again", |status| status.pipeline.readings > readings + 20).await;
     let ended = site.stop(Role::Gateway, Signal::SIGTERM).await;
     assert!(ended.success(), "{ended}");
 }
@@ -159,7 +162,7 @@ async fn a_slow_device_is_an_error_and_not_the_end_of_its_component_nor_of_its_n
     let (slow, quick) = (Slave::tcp().await, Slave::tcp().await);
     slow.be(Mood::Silent);
     let impatient = gauge("impatient", "100ms", &devices("\"meter\"", ""))
-        .replace("deadline = \"20s\"", "deadline = \"2s\"");
+        .replace("deadline = \"20s\"", "deadline = \"8s\"");
     let neighbour = gauge("neighbour", "100ms", &devices("\"quick\"", ""))
         .replace("device = \"meter\"", "device = \"quick\"");
     let devices = tcp("meter", slow.port()).replace("timeout = \"400ms\"", "timeout = \"30s\"")
