@@ -7,6 +7,7 @@
 //!  doors: a broker's client for each durability class; the listener, one thread for all clients
 //!  workloads: MQTT, NATS ──Letter──▶ inbox ──▶ component ──Request──▶ keeper (state.db); a task for each
 //!                                                 component ──Job──▶ blobs (files)
+//!                                                 └───────Request──▶ devices; a task for each
 //!  console ──Order──▶ pipeline
 //!  listener ──Credentials──▶ entrance ──passwords──▶ verifier         renewal ──certificates──▶ listener
 //! ```
@@ -24,6 +25,7 @@ use tracing::{info, warn};
 
 use crate::config::{self, Config, LatticeMode};
 use crate::console::{self, Console, ConsoleError, Sources};
+use crate::device::{self, Devices};
 use crate::ingest::listener::entrance::{Entrance, EntranceHandle};
 use crate::ingest::listener::inside::Inside;
 use crate::ingest::listener::tls::Renewal;
@@ -176,7 +178,9 @@ fn start_all(tasks: &mut Tasks, config: &Config, store: Store, mut start: Start)
     let recall = Recall::new(config, handle.clone(), link_handle.clone(), uplink_handle.busy.clone());
     tasks.essential("uplink", Stage::Uplink, |stop| uplink.run(stop));
     tasks.essential("recall", Stage::Uplink, |stop| recall.run(stop));
-    let workloads = start_workloads(tasks, config, &door, &link_handle.client)?;
+    let (owners, devices, device_views) = device::owners(&config.devices);
+    start_devices(tasks, owners);
+    let workloads = start_workloads(tasks, config, &door, &link_handle.client, &devices)?;
 
     let sources = Sources {
         name: config.gateway.name.clone(),
@@ -187,6 +191,7 @@ fn start_all(tasks: &mut Tasks, config: &Config, store: Store, mut start: Start)
         store: start.stats,
         pipeline,
         workloads,
+        devices: device_views,
         link: link_handle.state.clone(),
         uplink: uplink_handle.status,
         has_door: config.broker.is_some() || !config.site.listeners.is_empty(),
@@ -276,12 +281,22 @@ fn way_to_mqtt(config: &Config) -> Result<(workload::Door, Option<Inside>), AppE
     Ok((workload::Door::Inside { address, secret: inside.secret.reveal().to_owned() }, Some(inside)))
 }
 
+/// A task for each device. They stop after the components, which ask them.
+fn start_devices(tasks: &mut Tasks, owners: Vec<device::Owner>) {
+    for owner in owners {
+        // There are at most sixteen, and they are as long-lived as the process.
+        let name: &'static str = Box::leak(format!("device {}", owner.name()).into_boxed_str());
+        tasks.essential(name, Stage::Pipeline, |stop| owner.run(stop));
+    }
+}
+
 /// A task for each component for wasmCloud, and the three threads that serve all of them.
 fn start_workloads(
     tasks: &mut Tasks,
     config: &Config,
     door: &workload::Door,
     lattice: &tokio::sync::watch::Receiver<Option<async_nats::Client>>,
+    devices: &Devices,
 ) -> Result<Vec<workload::View>, AppError> {
     if config.workloads.is_empty() {
         return Ok(Vec::new());
@@ -304,6 +319,7 @@ fn start_workloads(
             lattice: lattice.clone(),
             keeper: keeper_handle.clone(),
             blobs: blobs_handle.clone(),
+            devices: devices.clone(),
             opener: opener_handle.clone(),
         });
         views.push(view);

@@ -35,6 +35,8 @@ pub(super) struct Document {
     pub user: Vec<User>,
     pub slot: Slot,
     #[serde(default)]
+    pub device: Vec<Device>,
+    #[serde(default)]
     pub component: Vec<Component>,
     #[serde(default)]
     pub stream: Vec<Stream>,
@@ -231,6 +233,59 @@ pub(super) struct Slot {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a [[device]] table")]
+pub(super) struct Device {
+    pub name: Option<String>,
+    pub kind: Option<DeviceKind>,
+    pub timeout: Option<Span>,
+    pub path: Option<String>,
+    pub baud: Option<i64>,
+    pub data_bits: Option<i64>,
+    pub parity: Option<Parity>,
+    pub stop_bits: Option<i64>,
+    pub address: Option<String>,
+    pub chip: Option<String>,
+    pub line: Option<i64>,
+    pub direction: Option<Direction>,
+    pub active_low: Option<bool>,
+    pub bias: Option<Bias>,
+    pub initial: Option<bool>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum DeviceKind {
+    ModbusRtu,
+    ModbusTcp,
+    Serial,
+    Gpio,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Parity {
+    None,
+    Odd,
+    Even,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Direction {
+    In,
+    Out,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Bias {
+    AsIs,
+    Disabled,
+    PullUp,
+    PullDown,
+}
+
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a [[component]] table")]
 pub(super) struct Component {
     pub name: Option<String>,
@@ -294,6 +349,8 @@ pub(super) enum Interface {
     KeyValue,
     #[serde(rename = "wasi:blobstore")]
     Blobs,
+    #[serde(rename = "frond:device")]
+    Device,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -301,6 +358,7 @@ pub(super) enum Interface {
 pub(super) enum Provider {
     Mqtt,
     Nats,
+    Timer,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -313,6 +371,7 @@ pub(super) struct SourceConfig {
     pub qos: Option<i64>,
     #[serde(default)]
     pub map: BTreeMap<String, String>,
+    pub every: Option<Span>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -329,6 +388,9 @@ pub(super) struct TargetConfig {
     pub bytes_max: Option<Bytes>,
     pub keys_max: Option<i64>,
     pub objects_max: Option<i64>,
+    #[serde(default)]
+    pub devices: Vec<String>,
+    pub write: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]

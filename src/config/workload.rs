@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::Component;
 
@@ -83,6 +84,22 @@ pub enum LinkEnd {
         /// Objects and containers. Default 1,000.
         objects_max: u64,
     },
+    /// Devices are used by it.
+    Device {
+        /// Their names.
+        devices: Vec<String>,
+        /// What it may do with them.
+        access: Access,
+    },
+}
+
+/// What a link allows with the devices it names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Reading. The default.
+    Read,
+    /// Changing something in the plant, too.
+    Write,
 }
 
 /// Where messages come from.
@@ -101,6 +118,11 @@ pub enum Source {
     Nats {
         /// Subjects, with wildcards; `subject|group` joins a queue group.
         subjects: Vec<String>,
+    },
+    /// From the gateway's clock; the subject is `timer.` and the link's name.
+    Timer {
+        /// Between two of them, 10 ms to 24 h.
+        every: Duration,
     },
 }
 

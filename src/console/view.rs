@@ -202,6 +202,9 @@ impl fmt::Display for Status {
         for (name, workload) in &self.workloads {
             writeln!(f, "{:<10} {name}: {workload}", "component")?;
         }
+        for (name, device) in &self.devices {
+            writeln!(f, "{:<10} {name}: {device}", "device")?;
+        }
         f.write_str(&self.buffer())?;
         writeln!(f, "{:<10} {}; {}", "link", self.link, self.uplink)?;
         for complaint in &self.complaints {

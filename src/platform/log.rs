@@ -78,7 +78,11 @@ fn targets(level: LogLevel) -> Targets {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    Targets::new().with_default(LevelFilter::WARN.min(ours)).with_target("frond", ours)
+    // The Modbus library tells each byte of noise on a line; what there is to know of that is counted (`device::Account`).
+    Targets::new()
+        .with_default(LevelFilter::WARN.min(ours))
+        .with_target("frond", ours)
+        .with_target("tokio_modbus", LevelFilter::OFF)
 }
 
 fn stderr_is_the_journal() -> bool {

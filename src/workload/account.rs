@@ -15,6 +15,8 @@ pub struct Account {
     pub received: AtomicU64,
     /// Messages dropped because the inbox was full.
     pub dropped: AtomicU64,
+    /// Messages of timers that fell due while the one before still waited, or nobody could look.
+    pub ticks_missed: AtomicU64,
     /// Messages handled without an error.
     pub handled: AtomicU64,
     /// Messages that the component answered with an error.
@@ -75,6 +77,9 @@ pub struct WorkloadStatus {
     pub received: u64,
     /// Messages dropped because the inbox was full.
     pub dropped: u64,
+    /// Messages of timers that fell due while the one before still waited; they are not made up for.
+    #[serde(default)]
+    pub ticks_missed: u64,
     /// Messages handled without an error.
     pub handled: u64,
     /// Messages that the component answered with an error.
@@ -169,6 +174,7 @@ impl View {
             reason,
             received: read(&account.received),
             dropped: read(&account.dropped),
+            ticks_missed: read(&account.ticks_missed),
             handled: read(&account.handled),
             failed: read(&account.failed),
             lost: read(&account.lost),
@@ -218,14 +224,15 @@ impl std::fmt::Display for WorkloadStatus {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{}; {} messages in, {} handled, {} failed, {} lost, {} dropped; {} published, {} requests, {} refused; \
-             {} writes, {} of objects, {} over quota, {} disk faults; {} restarts",
+            "{}; {} messages in, {} handled, {} failed, {} lost, {} dropped, {} ticks missed; {} published, {} requests, \
+             {} refused; {} writes, {} of objects, {} over quota, {} disk faults; {} restarts",
             self.state,
             self.received,
             self.handled,
             self.failed,
             self.lost,
             self.dropped,
+            self.ticks_missed,
             self.published,
             self.requests,
             self.refused,

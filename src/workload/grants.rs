@@ -6,7 +6,7 @@ use crate::config::{Link, LinkEnd, SecretFile};
 
 /// Interfaces that every workload may import, without their version. There are no files, arguments or environment behind
 /// those of `wasi:cli` and `wasi:filesystem`: a standard library imports them whether it uses them or not.
-const EVERYBODY: [&str; 25] = [
+const EVERYBODY: [&str; 26] = [
     "wasi:cli/environment",
     "wasi:cli/exit",
     "wasi:cli/stderr",
@@ -32,10 +32,11 @@ const EVERYBODY: [&str; 25] = [
     "wasi:logging/logging",
     "wasmcloud:bus/lattice",
     "wasmcloud:messaging/types",
+    "frond:device/types",
 ];
 
 /// Interfaces that links grant, with the word that the link says.
-const BY_LINK: [(&str, &str); 7] = [
+const BY_LINK: [(&str, &str); 10] = [
     ("wasmcloud:messaging/consumer", "wasmcloud:messaging/consumer"),
     ("wasi:keyvalue/store", "wasi:keyvalue"),
     ("wasi:keyvalue/atomics", "wasi:keyvalue"),
@@ -43,6 +44,9 @@ const BY_LINK: [(&str, &str); 7] = [
     ("wasi:blobstore/blobstore", "wasi:blobstore"),
     ("wasi:blobstore/container", "wasi:blobstore"),
     ("wasi:blobstore/types", "wasi:blobstore"),
+    ("frond:device/modbus", "frond:device"),
+    ("frond:device/serial", "frond:device"),
+    ("frond:device/gpio", "frond:device"),
 ];
 
 /// Interfaces that a secret grants.
@@ -95,6 +99,7 @@ pub(super) fn judge(
         LinkEnd::Target(_) => word == "wasmcloud:messaging/consumer",
         LinkEnd::KeyValue { .. } => word == "wasi:keyvalue",
         LinkEnd::Blobs { .. } => word == "wasi:blobstore",
+        LinkEnd::Device { .. } => word == "frond:device",
     });
     match has_link {
         true => Ok(()),
@@ -119,7 +124,7 @@ pub(super) fn subject_matches(pattern: &str, subject: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Target;
+    use crate::config::{Access, Target};
 
     #[test]
     fn only_what_a_link_grants_is_granted_and_the_refusal_says_which() {
@@ -131,12 +136,19 @@ mod tests {
         };
         let none = BTreeMap::new();
         assert_eq!(judge("wasi:logging/logging", &[], &none), Ok(()));
+        assert_eq!(judge("frond:device/types@0.1.0", &[], &none), Ok(()));
         assert_eq!(judge("wasi:cli/stdout@0.2.6", &[], &none), Ok(()));
         let blobs = Link { name: "default".into(), end: LinkEnd::Blobs { bytes_max: 1, objects_max: 1 } };
+        let device = Link {
+            name: "default".into(),
+            end: LinkEnd::Device { devices: vec!["meter".into()], access: Access::Read },
+        };
         for (import, link, word) in [
             ("wasi:blobstore/container@0.2.0-draft", &blobs, "wasi:blobstore"),
             ("wasi:keyvalue/atomics@0.2.0-draft", &keyvalue, "wasi:keyvalue"),
             ("wasmcloud:messaging/consumer@0.2.0", &target, "wasmcloud:messaging/consumer"),
+            ("frond:device/modbus@0.1.0", &device, "frond:device"),
+            ("frond:device/gpio@0.1.0", &device, "frond:device"),
         ] {
             assert_eq!(judge(import, std::slice::from_ref(link), &none), Ok(()));
             let refusal = format!("[[component.link]] with interface = \"{word}\" grants it");

@@ -8,6 +8,7 @@ use super::bindings::wasi::blobstore;
 use super::bindings::wasi::keyvalue::{atomics, batch, store};
 use super::bindings::wasmcloud::messaging::{consumer, types};
 use super::bindings::wasmcloud::secrets;
+use super::gateway::frond::device;
 use super::room::Room;
 use crate::config::LinkEnd;
 use crate::runtime::voice::Level;
@@ -68,6 +69,10 @@ pub(super) fn link(linker: &mut Linker<Room>) -> wasmtime::Result<()> {
     blobstore::blobstore::add_to_linker::<Room, HasSelf<Room>>(linker, |room| room)?;
     secrets::store::add_to_linker::<Room, HasSelf<Room>>(linker, |room| room)?;
     secrets::reveal::add_to_linker::<Room, HasSelf<Room>>(linker, |room| room)?;
+    device::types::add_to_linker::<Room, HasSelf<Room>>(linker, |room| room)?;
+    device::modbus::add_to_linker::<Room, HasSelf<Room>>(linker, |room| room)?;
+    device::serial::add_to_linker::<Room, HasSelf<Room>>(linker, |room| room)?;
+    device::gpio::add_to_linker::<Room, HasSelf<Room>>(linker, |room| room)?;
     for name in CONFIG {
         let mut instance = linker.instance(name)?;
         instance.func_wrap("get", |cx: Seen<'_>, (key,): (String,)| {

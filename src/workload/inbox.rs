@@ -19,6 +19,8 @@ pub(super) enum Way {
     Mqtt { correlation: Option<Bytes> },
     /// By NATS.
     Nats,
+    /// From a timer, which takes no answers.
+    Timer,
 }
 
 /// A message.
@@ -82,6 +84,18 @@ impl Inbox {
         waiting.bytes += bytes;
         waiting.letters.push_back(letter);
         self.filled.notify_one();
+    }
+
+    /// Puts the message of a timer in, unless its last one still waits: they do not pile up.
+    pub fn tick(&self, subject: &str) {
+        let waits = {
+            let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.letters.iter().any(|letter| letter.way == Way::Timer && letter.subject == subject)
+        };
+        if waits {
+            return count(&self.account.ticks_missed);
+        }
+        self.put(Letter { subject: subject.to_owned(), body: Bytes::new(), reply_to: None, way: Way::Timer });
     }
 
     /// The oldest message.

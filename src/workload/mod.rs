@@ -3,10 +3,12 @@
 //! A *workload* is what wasmCloud calls a component with what it is linked to; the word keeps them apart from the telemetry
 //! processors of `crate::runtime`, which the pipeline calls with batches.
 //! ```text
-//!  MQTT ──▶ postbox ─┐                                        ┌─▶ postbox ──▶ MQTT
+//!  clock ─▶ timer ───┐
+//!  MQTT ──▶ postbox ─┤                                        ┌─▶ postbox ──▶ MQTT
 //!                    ├─▶ inbox ─▶ Workload ─▶ handle-message ─┼─▶ lattice ──▶ NATS
 //!  NATS ──▶ lattice ─┘   (bounded)   │   (one instance)       ├─▶ keeper ───▶ state.db
-//!                                    │                        └─▶ blobs ────▶ files
+//!                                    │                        ├─▶ blobs ────▶ files
+//!                                    │                        └─▶ devices ──▶ Modbus, serial lines, GPIO
 //!                                    └─ Absent ─▶ Ready ─▶ Discarded ─▶ Ready, Quarantined: see
 //!                                                                       `runtime::lifecycle`
 //! ```
@@ -19,12 +21,13 @@
 //! an error brings it again. What waits in inboxes and outgoing queues is gone when the process ends. What was stored is
 //! on flash within a commit interval ([`keyvalue`]), whole and in order; objects when they are finished ([`blobs`]).
 //! When full: an inbox drops its oldest or its newest, by configuration; publications beyond a rate or a full queue are
-//! refused with an error that the component sees; all of it is counted in [`Account`]. A component that has used up its
+//! refused with an error that the component sees; of a timer one message waits at most; all of it is counted in [`Account`]. A component that has used up its
 //! share of time, or was given as many messages as it may be in a second, waits with its inbox.
 
 mod account;
 pub mod blobs;
 mod context;
+mod devices;
 pub(crate) mod grants;
 mod imports;
 mod inbox;
@@ -38,6 +41,7 @@ mod postbox;
 mod rate;
 mod room;
 mod secrets;
+mod timer;
 
 pub use account::{Account, View, WorkloadStatus};
 pub use keyvalue::{Answer, Ask, KeepError, Keeper, KeeperError, KeeperHandle, Place};
@@ -63,5 +67,15 @@ mod bindings {
             "wasi:keyvalue/store.bucket": crate::workload::keyvalue::Bucket,
             "wasmcloud:secrets/store.secret": crate::workload::secrets::Secret,
         },
+    });
+}
+
+/// What a gateway has beside: devices.
+#[allow(missing_docs, reason = "made from wit/device, which is documented")]
+mod gateway {
+    wasmtime::component::bindgen!({
+        path: "wit/device",
+        world: "frond:device/devices",
+        imports: { default: async | trappable },
     });
 }

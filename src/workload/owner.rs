@@ -19,7 +19,9 @@ use super::opener::{Code, OpenError, OpenerHandle};
 use super::postbox::{Door, Postbox, Wanted};
 use super::rate::Rate;
 use super::room::Tools;
+use super::timer::Timers;
 use crate::config::{self, LinkEnd, Source, Target};
+use crate::device::Devices;
 use crate::platform::clock;
 use crate::platform::log::chain;
 use crate::runtime::counters::bump;
@@ -55,6 +57,8 @@ pub struct Setup {
     pub keeper: KeeperHandle,
     /// Where objects are kept.
     pub blobs: BlobsHandle,
+    /// Devices wired to the gateway.
+    pub devices: Devices,
     /// Who loads and compiles.
     pub opener: OpenerHandle,
 }
@@ -66,6 +70,7 @@ pub struct Workload {
     inbox: Arc<Inbox>,
     postbox: Postbox,
     lattice: Lattice,
+    timers: Timers,
     opener: OpenerHandle,
     standing: watch::Sender<Standing>,
     release: watch::Receiver<()>,
@@ -91,7 +96,7 @@ struct Owner {
 impl Workload {
     /// The task, and where its status is read from.
     pub fn new(setup: Setup) -> (Workload, View) {
-        let Setup { workload, gateway, door, lattice, keeper, blobs, opener } = setup;
+        let Setup { workload, gateway, door, lattice, keeper, blobs, devices, opener } = setup;
         let account = Arc::new(Account::default());
         let counters = Arc::new(Counters::default());
         let inbox = Arc::new(Inbox::new(workload.inbox, Arc::clone(&account)));
@@ -107,6 +112,8 @@ impl Workload {
             lattice: LatticeHandle::new(lattice.clone()),
             keeper,
             blobs,
+            devices,
+            deadline: component.deadline,
             voice: Voice::new(&component.name, Arc::clone(&counters)),
             counters: Arc::clone(&counters),
             account: Arc::clone(&account),
@@ -117,12 +124,16 @@ impl Workload {
         let view =
             View { name: component.name.clone(), account, counters, standing: seen, release: releaser };
         let lattice = Lattice { client: lattice, subjects: subjects(&workload), inbox: Arc::clone(&inbox) };
-        (Workload { config: workload, tools, inbox, postbox, lattice, opener, standing, release }, view)
+        let timers = Timers::new(&workload.links, Arc::clone(&inbox), Arc::clone(&tools.account));
+        (
+            Workload { config: workload, tools, inbox, postbox, lattice, timers, opener, standing, release },
+            view,
+        )
     }
 
     /// Runs until stopped. Nothing that the component does ends it.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Infallible> {
-        let Workload { config, tools, inbox, postbox, lattice, opener, standing, release } = self;
+        let Workload { config, tools, inbox, postbox, lattice, timers, opener, standing, release } = self;
         let component = &config.component;
         let life = Life::new(Tolerance {
             failures: component.quarantine_failures,
@@ -136,7 +147,7 @@ impl Workload {
         let mut owner = Owner { config, tools, inbox, opener, standing, life, quota, mark: None, release };
         // Cancel-safe: a call that is cut off takes its instance with it, and nothing is owed for its message.
         stop.run_until_cancelled(async {
-            tokio::join!(owner.work(), postbox.hold(), lattice.hear());
+            tokio::join!(owner.work(), postbox.hold(), lattice.hear(), timers.run());
         })
         .await;
         Ok(())

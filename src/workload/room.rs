@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
@@ -16,6 +18,7 @@ use super::postbox::PostboxHandle;
 use super::rate::Rate;
 use super::secrets::Secrets;
 use crate::config::{Link, LinkEnd, Target};
+use crate::device::Devices;
 use crate::runtime::Counters;
 use crate::runtime::meter::Meter;
 use crate::runtime::voice::Voice;
@@ -31,6 +34,9 @@ pub(super) struct Tools {
     pub lattice: LatticeHandle,
     pub keeper: KeeperHandle,
     pub blobs: BlobsHandle,
+    pub devices: Devices,
+    /// Of each call.
+    pub deadline: Duration,
     pub voice: Voice,
     pub counters: Arc<Counters>,
     pub account: Arc<Account>,
@@ -54,6 +60,8 @@ pub(super) struct Room {
     pub chosen: HashMap<String, String>,
     pub back: Option<Return>,
     pub secrets: Arc<Secrets>,
+    /// When the call that is under way is ended.
+    pub ends: Instant,
     context: WasiCtx,
 }
 
@@ -77,6 +85,7 @@ impl Room {
             chosen: HashMap::new(),
             back: None,
             secrets,
+            ends: Instant::now() + tools.deadline,
             context: context::context(&tools.voice),
             tools,
         }
@@ -87,6 +96,7 @@ impl Room {
         self.meter.begin_call();
         self.chosen.clear();
         self.back = back;
+        self.ends = Instant::now() + self.tools.deadline;
     }
 
     /// The name of the link that calls of an interface go by.

@@ -2,6 +2,7 @@
 
 mod blob_power;
 mod blobs;
+mod device;
 mod power;
 mod secrets;
 

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{FileKind, Judge};
+use crate::config::diagnose::nearest;
 use crate::config::fault::Fault;
 use crate::config::raw::{self, Interface, Provider};
 use crate::config::tree::KeyPath;
 use crate::config::{
-    Component, Config, Inbox, Link, LinkEnd, Overflow, SecretFile, Source, Target, Workload, names,
+    Access, Component, Config, Inbox, Link, LinkEnd, Overflow, SecretFile, Source, Target, Workload, names,
 };
 
 /// Most of them: each is a task and a connection, and the memory of the smallest board is 512 MiB.
@@ -32,6 +33,9 @@ const BLOB_BYTES: u64 = 64 << 20;
 const BLOB_OBJECTS: i64 = 1_000;
 /// Most objects of a link: what is known of each is in memory, some 150 bytes beside its name.
 const BLOB_OBJECTS_MAX: u64 = 100_000;
+/// Shortest and longest time between two messages of a timer: a tenth of the rate that a component has by default, a day.
+const EVERY_MIN: Duration = Duration::from_millis(10);
+const EVERY_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Longest time one call may take, waiting included, when nothing is said.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -87,8 +91,16 @@ impl Judge<'_> {
             rate("messages_out_per_second", raw.messages_out_per_second, MESSAGES_OUT_PER_SECOND);
         let links = key("link");
         self.count(&links, raw.link.len(), LINKS_MAX);
-        let links =
-            raw.link.iter().enumerate().filter_map(|(n, raw)| self.link(&links.item(n), raw)).collect();
+        let path = links;
+        let mut links: Vec<Link> = Vec::new();
+        for (n, raw) in raw.link.iter().enumerate() {
+            let Some(link) = self.link(&path.item(n), raw) else { continue };
+            let is_timer = |link: &Link| matches!(link.end, LinkEnd::Source(Source::Timer { .. }));
+            if is_timer(&link) && links.iter().any(|other| is_timer(other) && other.name == link.name) {
+                self.refuse(&path.item(n), Fault::SameTimer { name: link.name.clone() });
+            }
+            links.push(link);
+        }
         let secrets = self.secrets(&key("secrets"), &raw.secrets);
         let workload =
             Workload { component, inbox, messages_in_per_second, messages_out_per_second, secrets, links };
@@ -138,15 +150,15 @@ impl Judge<'_> {
         };
         let unused = match interface {
             Interface::Handler => ("target_config", raw.target_config.is_some()),
-            Interface::Consumer | Interface::KeyValue | Interface::Blobs => {
+            Interface::Consumer | Interface::KeyValue | Interface::Blobs | Interface::Device => {
                 ("source_config", raw.source_config.is_some())
             }
         };
         if unused.1 {
             self.refuse(&table.key(unused.0), Fault::OtherEnd { instead: other(unused.0) });
         }
-        let is_local = matches!(interface, Interface::KeyValue | Interface::Blobs);
-        if !is_local && raw.provider.is_none() {
+        let has_provider = matches!(interface, Interface::Handler | Interface::Consumer);
+        if has_provider && raw.provider.is_none() {
             self.missing(table, "provider");
             return None;
         }
@@ -160,6 +172,7 @@ impl Judge<'_> {
             }
             Interface::KeyValue => self.keyvalue(&table.key("target_config"), raw.target_config.as_ref()),
             Interface::Blobs => self.blobs(&table.key("target_config"), raw.target_config.as_ref()),
+            Interface::Device => self.device_link(&table.key("target_config"), raw.target_config.as_ref()),
         };
         Some(Link { name, end })
     }
@@ -174,6 +187,15 @@ impl Judge<'_> {
                 map: self.topic_map(path, &raw.map),
             },
             Provider::Nats => Source::Nats { subjects: self.subjects(path, &raw.subjects) },
+            Provider::Timer => match raw.every {
+                Some(every) => {
+                    Source::Timer { every: self.duration(&path.key("every"), every, EVERY_MIN, EVERY_MAX) }
+                }
+                None => {
+                    self.missing(path, "every");
+                    Source::Timer { every: EVERY_MAX }
+                }
+            },
         })
     }
 
@@ -188,6 +210,10 @@ impl Judge<'_> {
                 map: self.topic_map(path, &raw.map),
             },
             Provider::Nats => Target::Nats { subjects: self.subjects(path, &raw.subjects) },
+            Provider::Timer => {
+                self.refuse(path, Fault::TimerTarget);
+                Target::Nats { subjects: Vec::new() }
+            }
         })
     }
 
@@ -215,6 +241,23 @@ impl Judge<'_> {
             bytes_max: self.bytes(&path.key("bytes_max"), bytes, 64 << 10, 1 << 40),
             objects_max: self.whole_number(&path.key("objects_max"), objects, 1, BLOB_OBJECTS_MAX),
         }
+    }
+
+    fn device_link(&mut self, path: &KeyPath, raw: Option<&raw::TargetConfig>) -> LinkEnd {
+        let none = raw::TargetConfig::default();
+        let raw = raw.unwrap_or(&none);
+        if raw.devices.is_empty() {
+            self.missing(path, "devices");
+        }
+        for (n, name) in raw.devices.iter().enumerate() {
+            if !self.device_names.contains(name) {
+                let nearest = nearest(name, self.device_names.iter().map(String::as_str)).map(str::to_owned);
+                let fault = Fault::NoDevice { name: name.clone(), nearest };
+                self.refuse(&path.key("devices").item(n), fault);
+            }
+        }
+        let access = if raw.write == Some(true) { Access::Write } else { Access::Read };
+        LinkEnd::Device { devices: raw.devices.clone(), access }
     }
 
     fn mqtt_topics(&mut self, path: &KeyPath, topics: &[String]) -> Vec<String> {

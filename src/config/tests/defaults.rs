@@ -191,7 +191,7 @@ fn every_key_stands_in_the_default() {
     // in the default with its examples.
     let tree = tree(&uncommented());
     let mut keys = 0;
-    let tables: [(&str, &str); 22] = [
+    let tables: [(&str, &str); 23] = [
         ("", ""),
         ("gateway", "gateway"),
         ("clock", "clock"),
@@ -207,6 +207,7 @@ fn every_key_stands_in_the_default() {
         ("journal", "journal"),
         ("outbox", "outbox"),
         ("uplink", "uplink"),
+        ("device", "[[device]]\n"),
         ("component", "[[component]]\n"),
         ("component.link", "[[component]]\n[[component.link]]\n"),
         ("component.link.source_config", "[[component]]\n[[component.link]]\nsource_config."),

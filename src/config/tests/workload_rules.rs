@@ -81,6 +81,11 @@ fn links_of_every_kind_are_read() {
     let map = [("a.b".to_owned(), "a/b".to_owned())].into();
     let here = Target::Mqtt { topics: vec!["a/+".to_owned()], qos: 0, retain: true, map };
     assert_eq!(links[2].end, LinkEnd::Target(here));
+    let timer =
+        format!("{HANDLER}name = \"poll\"\nprovider = \"timer\"\nsource_config = {{ every = \"1s\" }}\n");
+    let config = valid(&format!("listener = []\n{}", component(&timer)));
+    let every = LinkEnd::Source(Source::Timer { every: Duration::from_secs(1) });
+    assert_eq!((&*config.workloads[0].links[0].name, &config.workloads[0].links[0].end), ("poll", &every));
 }
 
 #[test]
@@ -97,6 +102,21 @@ fn what_could_never_work_is_refused() {
         (
             blobs("source_config = { topics = [\"a\"] }"),
             "means nothing with this interface; target_config does",
+        ),
+        (component(&format!("{HANDLER}provider = \"timer\"")), "'every' is missing"),
+        (
+            component(&format!("{HANDLER}provider = \"timer\"\nsource_config = {{ every = \"1ms\" }}")),
+            "1ms is outside 10ms to 1d",
+        ),
+        (
+            component(
+                &format!("{HANDLER}provider = \"timer\"\nsource_config = {{ every = \"1s\" }}\n").repeat(2),
+            ),
+            "their messages could not be told apart; name them",
+        ),
+        (
+            mqtt("[[component.link]]\ninterface = \"wasmcloud:messaging/consumer\"\nprovider = \"timer\""),
+            "it belongs to interface = \"wasmcloud:messaging/handler\"",
         ),
         (
             mqtt("target_config = { topics = [\"a\"] }"),
