@@ -336,7 +336,7 @@ fn start_pipeline(
     start: &mut Start,
     (committed, orders, checkpoints): (mpsc::Receiver<Committed>, pipeline::Orders, CheckpointSender),
 ) -> Result<tokio::sync::watch::Receiver<crate::runtime::PipelineStats>, AppError> {
-    let setup = pipeline::Setup {
+    let setup = crate::runtime::Setup {
         streams,
         components: config.components.clone(),
         journal: config.journal.clone(),
@@ -347,6 +347,8 @@ fn start_pipeline(
         store: handle.clone(),
         compiler: std::env::current_exe().unwrap_or_else(|_| "/usr/bin/frond".into()),
         cache_dir: config.gateway.cache_dir.clone(),
+        data_dir: config.gateway.data_dir.clone(),
+        position: start.stats.borrow().checkpoint_position,
     };
     let (pipeline, stats) = Pipeline::new(setup);
     let beat = tasks.beat("pipeline", PIPELINE_BEAT);

@@ -301,6 +301,9 @@ pub(super) struct Component {
     pub hold_readings_max: Option<i64>,
     pub quarantine_failures: Option<i64>,
     pub quarantine_within: Option<Span>,
+    pub trial: Option<Span>,
+    pub trial_batches: Option<i64>,
+    pub probation: Option<Span>,
     #[serde(default)]
     pub config: BTreeMap<String, String>,
     pub kind: Option<Kind>,

@@ -59,6 +59,9 @@ impl Judge<'_> {
             ("state_bytes_max", raw.state_bytes_max.is_some()),
             ("fallback", raw.fallback.is_some()),
             ("hold_readings_max", raw.hold_readings_max.is_some()),
+            ("trial", raw.trial.is_some()),
+            ("trial_batches", raw.trial_batches.is_some()),
+            ("probation", raw.probation.is_some()),
         ];
         for (key, _) in said.into_iter().filter(|(_, said)| *said) {
             self.refuse(&table.key(key), Fault::OnlyTelemetry);

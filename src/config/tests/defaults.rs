@@ -154,6 +154,9 @@ fn a_stream_of_name_and_topics_has_the_documented_defaults() {
             hold_readings_max: 65_536,
             quarantine_failures: 10,
             quarantine_within: Duration::from_secs(600),
+            trial: Duration::from_secs(30),
+            trial_batches: 100,
+            probation: Duration::from_secs(600),
             config: Default::default(),
         }
     );
