@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::power_rig::{Image, Op, Tape, crash_images, scratch};
 
 /// Times that everything is written, moved and removed.
-const ROUNDS: u64 = 10;
+const ROUNDS: u64 = 24;
 /// Variants of each window between two syncs, beside the two plain ones.
 const PER_WINDOW: usize = 8;
 

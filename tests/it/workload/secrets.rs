@@ -4,9 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use frond::console::Status;
 use nix::sys::signal::Signal;
 
-use super::{Client, component, meet, of, ready, source, start, start_with, target};
+use super::{Client, PATIENCE, component, meet, of, ready, source, start, start_with, target};
 use crate::whole::site::{Role, complains};
 
 const TEXT: &str = "Fr0nd-s3cret-of-the-pl\u{e4}nt";
@@ -122,7 +123,9 @@ async fn without_its_secret_a_component_is_absent_with_a_reason_until_it_is_ther
     .await;
     assert_eq!(client.ask("orders/a", "echo on").await, "orders/a on");
     write(vault.path(), "plant-key", TEXT.as_bytes());
-    ready(&site, "guard").await;
+    // It is tried again after 30 s, and compiled then.
+    let is_ready = |status: &Status| of(status, "guard").state == "ready";
+    site.wait_for(4 * PATIENCE, "a component that has its secret", is_ready).await;
 }
 
 #[tokio::test]
