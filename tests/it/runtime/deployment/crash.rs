@@ -1,5 +1,6 @@
 //! Crashes, and what becomes of a deployment when the files under it change.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use frond::runtime::{Answer, How, Stage, Standing};
@@ -43,10 +44,13 @@ fn a_crash_at_any_moment_of_a_deployment_loses_no_reading_and_counts_none_twice(
         let kept = record(&mut site, end);
         assert_eq!(counted(&site, &outputs(&kept)), site.groups() as f64);
         assert!(kept.len() >= 4, "opened, switched, ended, stopped: {}", kept.len());
+        let mut stages = BTreeSet::new();
         for at in 0..kept.len() {
             for shelf in [&kept[at].shelf, &kept[(at + 1).min(kept.len() - 1)].shelf] {
                 let last = Kept { shelf: shelf.clone(), ..kept[at].clone() };
                 let mut life = site.start(Some(&last));
+                let told = life.until("the component", |_| true).deployment;
+                stages.extend(told.map(|told| format!("{:?}", told.stage)));
                 life.catch_up(&site);
                 let mut whole = kept[..=at].to_vec();
                 whole.extend(life.stop());
@@ -56,6 +60,11 @@ fn a_crash_at_any_moment_of_a_deployment_loses_no_reading_and_counts_none_twice(
                 assert_eq!(counted(&site, &rows), site.groups() as f64, "{end:?} {at}");
             }
         }
+        let begun = stages.contains("Opening") || stages.contains("Trial");
+        assert!(
+            begun && stages.contains("Probation") && stages.contains("Current"),
+            "{end:?}: only {stages:?}"
+        );
     }
 }
 
