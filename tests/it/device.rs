@@ -4,16 +4,13 @@ use std::time::Duration;
 
 use frond::config::{Device, DeviceEnd};
 use frond::device::{Answer, Ask, DeviceStatus, Devices, Query, Refusal, View, owners};
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::pty::openpty;
-use nix::unistd::ttyname;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::slave::{Mood, Slave, UNIT, ends, line, raw};
+use crate::slave::{Mood, Slave, UNIT, ends, line, terminal};
 
 /// How long an answer may take: long enough for a machine that is busy with other tests.
 const TIMEOUT: Duration = Duration::from_millis(400);
@@ -305,11 +302,8 @@ async fn a_serial_line_keeps_what_nobody_has_read_and_writes_what_it_is_told() {
     // of a terminal.
     let folder = TempDir::new().unwrap();
     let link = folder.path().join("tty");
-    let pair = openpty(None, None).unwrap();
-    std::os::unix::fs::symlink(ttyname(&pair.slave).unwrap(), &link).unwrap();
-    fcntl(&pair.master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
-    raw(&pair.slave);
-    let (mut reads, mut writes) = ends(pair.master);
+    let (master, held) = terminal(&link);
+    let (mut reads, mut writes) = ends(master);
     let device = Device { name: "scale".into(), timeout: TIMEOUT, end: DeviceEnd::Serial(line(&link)) };
     let bench = Bench::new(&[device]);
     bench.until("the line", |status| status.state == "ready").await;
@@ -338,6 +332,6 @@ async fn a_serial_line_keeps_what_nobody_has_read_and_writes_what_it_is_told() {
     for nonsense in [Ask::Read { bytes_max: 0, until: Instant::now() }, Ask::Write(Vec::new())] {
         assert!(matches!(bench.ask(nonsense).await, Err(Refusal::Invalid(_))));
     }
-    drop((reads, writes, pair.slave));
+    drop((reads, writes, held));
     bench.until("a line that hung up", |status| status.reopenings > 0).await;
 }

@@ -5,16 +5,15 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::symlink;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::{OpenOptionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use frond::config::{Device, DeviceEnd, Parity, SerialLine};
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::pty::openpty;
-use nix::unistd::ttyname;
+use nix::fcntl::OFlag;
+use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
 use tokio::net::{TcpListener, TcpStream};
@@ -139,13 +138,10 @@ impl Slave {
     /// Puts it in again, perhaps as another terminal.
     pub fn plug(&mut self) {
         let Place::Serial { link, plugged } = &mut self.place else { panic!("it is on TCP") };
-        let pair = openpty(None, None).unwrap();
-        symlink(ttyname(&pair.slave).unwrap(), &*link).unwrap();
-        fcntl(&pair.master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
-        raw(&pair.slave);
+        let (master, held) = terminal(link);
         let mut task = JoinSet::new();
-        task.spawn(serve_serial(pair.master, Arc::clone(&self.mind)));
-        *plugged = Some(Plug { _slave: pair.slave, task });
+        task.spawn(serve_serial(master, Arc::clone(&self.mind)));
+        *plugged = Some(Plug { _slave: held, task });
     }
 }
 
@@ -154,12 +150,23 @@ pub fn line(path: &Path) -> SerialLine {
     SerialLine { path: path.to_owned(), baud: 115_200, data_bits: 8, parity: Parity::None, stop_bits: 1 }
 }
 
-/// A terminal would echo, and change line ends, until somebody sets it.
-pub fn raw(terminal: &OwnedFd) {
+/// A pseudo-terminal that `link` leads to: its master, and its slave held open, which would hang up otherwise whenever the
+/// gateway closes its own. Children of this process must not get either, or it would never hang up.
+pub fn terminal(link: &Path) -> (OwnedFd, OwnedFd) {
     use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
-    let mut settings = tcgetattr(terminal).unwrap();
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+    let master = posix_openpt(flags).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let name = ptsname_r(&master).unwrap();
+    let flags = OFlag::O_NOCTTY.bits();
+    let held = File::options().read(true).write(true).custom_flags(flags).open(&name).unwrap();
+    // It would echo, and change line ends, until somebody sets it.
+    let mut settings = tcgetattr(&held).unwrap();
     cfmakeraw(&mut settings);
-    tcsetattr(terminal, SetArg::TCSANOW, &settings).unwrap();
+    tcsetattr(&held, SetArg::TCSANOW, &settings).unwrap();
+    symlink(name, link).unwrap();
+    (master.as_fd().try_clone_to_owned().unwrap(), held.into())
 }
 
 /// Both directions of the other end of a line.
