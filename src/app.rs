@@ -15,6 +15,7 @@
 //! gives its last checkpoint), uplink, store, support. A task that ends by itself ends the process: the service manager
 //! starts it again from what is on flash.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::config::{self, Config, LatticeMode};
+use crate::config::{self, Config, FullPolicy, LatticeMode};
 use crate::console::{self, Console, ConsoleError, Sources};
 use crate::device::{self, Devices};
 use crate::ingest::listener::entrance::{Entrance, EntranceHandle};
@@ -37,7 +38,7 @@ use crate::platform::clock::{self, Beginning, ClockKeeper, WallClock};
 use crate::platform::lock::{self, LockError};
 use crate::platform::notify;
 use crate::platform::signals::{Signals, SignalsError};
-use crate::runtime::{Pipeline, pipeline};
+use crate::runtime::{Pipeline, neighbour, pipeline};
 use crate::sample::{DoorId, Durability, StreamId};
 use crate::slot::Confirmation;
 use crate::store::{
@@ -57,6 +58,8 @@ const COMMANDS_MAX: usize = 32;
 const COMMITTED_MAX: usize = 4;
 /// Orders of operators to the components; the console passes on one at a time.
 const ORDERS_MAX: usize = 4;
+/// Series of the gateway's own stream: one for each component that ever had an alarm, of sixteen at a time.
+const OWN_SERIES_MAX: usize = 1_024;
 /// A store that does not come back to its loop within this time hangs on its disk; an fsync of a worn card takes seconds.
 const STORE_BEAT: Duration = Duration::from_secs(60);
 /// A pipeline may be busy with a component's first compilation.
@@ -164,10 +167,6 @@ fn start_all(tasks: &mut Tasks, config: &Config, store: Store, mut start: Start)
         doors.push(view);
         (account, entrance)
     });
-    let (orders, orders_in) = mpsc::channel(ORDERS_MAX);
-    let ways = (committed_in, orders_in, checkpoints);
-    let pipeline = start_pipeline(tasks, config, streams, &handle, &mut start, ways)?;
-
     let (link, link_handle) = Link::new(config);
     tasks.essential("link", Stage::Uplink, |stop| async move {
         link.run(stop).await;
@@ -181,6 +180,15 @@ fn start_all(tasks: &mut Tasks, config: &Config, store: Store, mut start: Start)
     let (owners, devices, device_views) = device::owners(&config.devices);
     start_devices(tasks, owners);
     let workloads = start_workloads(tasks, config, &door, &link_handle.client, &devices)?;
+    let neighbours = workloads.iter().map(workload::View::neighbour).collect();
+    let around = start.streams.get(neighbour::STREAM).map(|stream| neighbour::Neighbourhood {
+        stream: *stream,
+        clock: clock.clone(),
+        neighbours,
+    });
+    let (orders, orders_in) = mpsc::channel(ORDERS_MAX);
+    let ways = (committed_in, orders_in, checkpoints);
+    let pipeline = start_pipeline(tasks, config, (streams, around), &handle, &mut start, ways)?;
 
     let sources = Sources {
         name: config.gateway.name.clone(),
@@ -331,7 +339,7 @@ fn start_workloads(
 fn start_pipeline(
     tasks: &mut Tasks,
     config: &Config,
-    streams: Vec<(StreamId, config::Stream)>,
+    (streams, around): (Vec<(StreamId, config::Stream)>, Option<neighbour::Neighbourhood>),
     handle: &Handle,
     start: &mut Start,
     (committed, orders, checkpoints): (mpsc::Receiver<Committed>, pipeline::Orders, CheckpointSender),
@@ -348,6 +356,7 @@ fn start_pipeline(
         compiler: std::env::current_exe().unwrap_or_else(|_| "/usr/bin/frond".into()),
         cache_dir: config.gateway.cache_dir.clone(),
         data_dir: config.gateway.data_dir.clone(),
+        around,
         position: start.stats.borrow().checkpoint_position,
     };
     let (pipeline, stats) = Pipeline::new(setup);
@@ -393,12 +402,18 @@ fn policy(config: &Config) -> Policy {
         };
         (stream.name.clone(), policy)
     };
+    let mut streams: BTreeMap<_, _> = config.streams.iter().map(stream).collect();
+    if !config.workloads.is_empty() {
+        let own =
+            StreamPolicy { full: FullPolicy::DropOldest, outbox_bytes_max: None, series_max: OWN_SERIES_MAX };
+        streams.entry(neighbour::STREAM.to_owned()).or_insert(own);
+    }
     Policy {
         data_dir: config.gateway.data_dir.clone(),
         journal: config.journal.clone(),
         outbox: config.outbox.clone(),
         retained_bytes_max: config.site.clients.retained_bytes_max,
-        streams: config.streams.iter().map(stream).collect(),
+        streams,
         doors: broker.chain(clients).collect(),
     }
 }

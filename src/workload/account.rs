@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
 
 use super::blobs::BlobError;
+use crate::runtime::neighbour::{Look, Neighbour};
 use crate::runtime::{self, Counters};
 
 /// Counters of one workload, beside those that every component has.
@@ -146,6 +147,17 @@ impl View {
     /// Its name in the configuration.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// How the hub is to see it.
+    pub fn neighbour(&self) -> Neighbour {
+        let standing = self.standing.clone();
+        let look = move || match &*standing.borrow() {
+            Standing::Ready => Look::Works,
+            Standing::Absent(_) | Standing::Discarded(_) => Look::Pauses,
+            Standing::Quarantined(why) => Look::Quarantined(why.clone()),
+        };
+        Neighbour { name: self.name.clone(), look: Box::new(look) }
     }
 
     /// Ends its quarantine.

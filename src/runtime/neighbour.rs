@@ -1,0 +1,46 @@
+//! Components that are called elsewhere than in the pipeline, and whose quarantine the hub hears of from here all the same:
+//! the pipeline has the way to the hub that outlives power cuts.
+//!
+//! They are looked at with every tick, so nothing is queued: an alarm is raised or cleared when what is seen differs from
+//! what the hub was told last, which is part of the checkpoint. A quarantine shorter than a tick may go unnoticed.
+
+use crate::platform::clock::WallClock;
+use crate::sample::StreamId;
+
+/// The stream that such alarms belong to.
+pub const STREAM: &str = "frond";
+
+/// They, and what their alarms are stamped with.
+pub struct Neighbourhood {
+    /// [`STREAM`].
+    pub stream: StreamId,
+    /// The gateway's clock.
+    pub clock: WallClock,
+    /// They.
+    pub neighbours: Vec<Neighbour>,
+}
+
+/// One of them.
+pub struct Neighbour {
+    /// Its name in the configuration.
+    pub name: String,
+    /// How it is now. Must not wait.
+    pub look: Box<dyn Fn() -> Look + Send>,
+}
+
+/// How a component is, as far as alarms go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Look {
+    /// It can be called.
+    Works,
+    /// It cannot, and will be by itself: nothing to tell.
+    Pauses,
+    /// It has failed too often, the last time because of this.
+    Quarantined(String),
+}
+
+impl std::fmt::Debug for Neighbourhood {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.neighbours.iter().map(|neighbour| &neighbour.name)).finish()
+    }
+}
