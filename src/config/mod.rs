@@ -36,6 +36,7 @@ pub use site::{
     TopicRules, User,
 };
 pub(crate) use units::show_duration;
+pub use workload::{HttpHost, HttpScheme, HttpSource, HttpTarget};
 pub use workload::{Inbox, Link, LinkEnd, Overflow, Source, Target, Workload};
 
 /// The local socket's name in [`Gateway::run_dir`].

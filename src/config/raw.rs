@@ -254,6 +254,7 @@ pub(super) struct Component {
     pub overflow: Option<Overflow>,
     pub messages_in_per_second: Option<i64>,
     pub messages_out_per_second: Option<i64>,
+    pub connections_out_max: Option<i64>,
     #[serde(default)]
     pub link: Vec<Link>,
 }
@@ -290,6 +291,10 @@ pub(super) enum Interface {
     Consumer,
     #[serde(rename = "wasi:keyvalue")]
     KeyValue,
+    #[serde(rename = "wasi:http/incoming-handler")]
+    IncomingHttp,
+    #[serde(rename = "wasi:http/outgoing-handler")]
+    OutgoingHttp,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -309,6 +314,10 @@ pub(super) struct SourceConfig {
     pub qos: Option<i64>,
     #[serde(default)]
     pub map: BTreeMap<String, String>,
+    pub address: Option<String>,
+    pub connections_max: Option<i64>,
+    pub body_bytes_max: Option<Bytes>,
+    pub answer_bytes_max: Option<Bytes>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -324,6 +333,10 @@ pub(super) struct TargetConfig {
     pub map: BTreeMap<String, String>,
     pub bytes_max: Option<Bytes>,
     pub keys_max: Option<i64>,
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    pub ca: Option<String>,
+    pub answer_bytes_max: Option<Bytes>,
 }
 
 #[derive(Debug, Deserialize)]

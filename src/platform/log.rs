@@ -78,7 +78,11 @@ fn targets(level: LogLevel) -> Targets {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    Targets::new().with_default(LevelFilter::WARN.min(ours)).with_target("frond", ours)
+    Targets::new()
+        .with_default(LevelFilter::WARN.min(ours))
+        .with_target("frond", ours)
+        // It warns of what a component does wrong, once for each time: the component would write the log full by it.
+        .with_target("wasmtime_wasi_http", LevelFilter::ERROR)
 }
 
 fn stderr_is_the_journal() -> bool {

@@ -10,7 +10,7 @@ use crate::runtime::{self, Counters};
 /// Counters of one workload, beside those that every component has.
 #[derive(Debug, Default)]
 pub struct Account {
-    /// Messages that links brought.
+    /// Messages that links brought, requests by HTTP among them.
     pub received: AtomicU64,
     /// Messages dropped because the inbox was full.
     pub dropped: AtomicU64,
@@ -22,7 +22,7 @@ pub struct Account {
     pub lost: AtomicU64,
     /// Messages published.
     pub published: AtomicU64,
-    /// Requests made.
+    /// Requests made, by messages and by HTTP.
     pub requests: AtomicU64,
     /// Publications and requests refused: rate, queue, rights, no connection.
     pub refused: AtomicU64,
@@ -32,6 +32,10 @@ pub struct Account {
     pub over_quota: AtomicU64,
     /// Connections to MQTT lost, and attempts that failed.
     pub disconnects: AtomicU64,
+    /// Requests by HTTP that hosts gave no answer to.
+    pub unanswered: AtomicU64,
+    /// Clients that came by HTTP and were not served: too many, too slow, too large, or no time for them.
+    pub turned_away: AtomicU64,
 }
 
 /// How a workload stands.
@@ -55,6 +59,8 @@ pub struct View {
     pub(super) counters: Arc<Counters>,
     pub(super) standing: watch::Receiver<Standing>,
     pub(super) release: watch::Sender<()>,
+    /// Of each address: why it is not listened on.
+    pub(super) shut: Vec<watch::Receiver<Option<String>>>,
 }
 
 /// One workload, for people and machines.
@@ -64,7 +70,7 @@ pub struct WorkloadStatus {
     pub state: String,
     /// Why it is absent, discarded or quarantined.
     pub reason: Option<String>,
-    /// Messages that links brought.
+    /// Messages that links brought, requests by HTTP among them.
     pub received: u64,
     /// Messages dropped because the inbox was full.
     pub dropped: u64,
@@ -76,7 +82,7 @@ pub struct WorkloadStatus {
     pub lost: u64,
     /// Messages published.
     pub published: u64,
-    /// Requests made.
+    /// Requests made, by messages and by HTTP.
     pub requests: u64,
     /// Publications and requests refused.
     pub refused: u64,
@@ -86,6 +92,12 @@ pub struct WorkloadStatus {
     pub over_quota: u64,
     /// Connections to MQTT lost, and attempts that failed.
     pub disconnects: u64,
+    /// Requests by HTTP that hosts gave no answer to.
+    pub unanswered: u64,
+    /// Clients that came by HTTP and were not served.
+    pub turned_away: u64,
+    /// Why requests by HTTP do not come in.
+    pub shut: Option<String>,
     /// Calls that ended in a trap.
     pub traps: u64,
     /// Calls that took too long.
@@ -152,6 +164,9 @@ impl View {
             writes: read(&account.writes),
             over_quota: read(&account.over_quota),
             disconnects: read(&account.disconnects),
+            unanswered: read(&account.unanswered),
+            turned_away: read(&account.turned_away),
+            shut: self.shut.iter().find_map(|shut| shut.borrow().clone()),
             traps: read(&counters.traps),
             deadlines: read(&counters.deadlines),
             memory_faults: read(&counters.memory_faults),
@@ -180,7 +195,9 @@ impl WorkloadStatus {
                 "component {name} has failed too often and is not started again: {why}; replace its file, or say \
                  `frond component release {name}`"
             )),
-            _ => None,
+            _ => self.shut.as_ref().map(|why| {
+                format!("component {name} gets no requests by HTTP: {why}; free the address, it is tried again by itself")
+            }),
         }
     }
 }
@@ -190,7 +207,7 @@ impl std::fmt::Display for WorkloadStatus {
         write!(
             f,
             "{}; {} messages in, {} handled, {} failed, {} lost, {} dropped; {} published, {} requests, {} refused; \
-             {} writes, {} over quota; {} restarts",
+             {} writes, {} over quota; {} restarts; {} unanswered, {} turned away by HTTP",
             self.state,
             self.received,
             self.handled,
@@ -202,7 +219,9 @@ impl std::fmt::Display for WorkloadStatus {
             self.refused,
             self.writes,
             self.over_quota,
-            self.restarts
+            self.restarts,
+            self.unanswered,
+            self.turned_away
         )
     }
 }

@@ -4,7 +4,7 @@ use crate::config::{Link, LinkEnd};
 
 /// Interfaces that every workload may import, without their version. There are no files, arguments or environment behind
 /// those of `wasi:cli` and `wasi:filesystem`: a standard library imports them whether it uses them or not.
-const EVERYBODY: [&str; 25] = [
+const EVERYBODY: [&str; 26] = [
     "wasi:cli/environment",
     "wasi:cli/exit",
     "wasi:cli/stderr",
@@ -25,6 +25,7 @@ const EVERYBODY: [&str; 25] = [
     "wasi:random/insecure",
     "wasi:random/insecure-seed",
     "wasi:random/random",
+    "wasi:http/types",
     "wasi:config/runtime",
     "wasi:config/store",
     "wasi:logging/logging",
@@ -33,11 +34,12 @@ const EVERYBODY: [&str; 25] = [
 ];
 
 /// Interfaces that links grant, with the word that the link says.
-const BY_LINK: [(&str, &str); 4] = [
+const BY_LINK: [(&str, &str); 5] = [
     ("wasmcloud:messaging/consumer", "wasmcloud:messaging/consumer"),
     ("wasi:keyvalue/store", "wasi:keyvalue"),
     ("wasi:keyvalue/atomics", "wasi:keyvalue"),
     ("wasi:keyvalue/batch", "wasi:keyvalue"),
+    ("wasi:http/outgoing-handler", "wasi:http/outgoing-handler"),
 ];
 
 /// Whether an import is granted; if not, what would grant it.
@@ -50,7 +52,8 @@ pub(super) fn judge(import: &str, links: &[Link]) -> Result<(), String> {
         return Err("nothing grants it: a gateway does not have it".to_owned());
     };
     let has_link = links.iter().any(|link| match link.end {
-        LinkEnd::Source(_) => false,
+        LinkEnd::Source(_) | LinkEnd::HttpSource(_) => false,
+        LinkEnd::HttpTarget(_) => *word == "wasi:http/outgoing-handler",
         LinkEnd::Target(_) => *word == "wasmcloud:messaging/consumer",
         LinkEnd::KeyValue { .. } => *word == "wasi:keyvalue",
     });
@@ -77,7 +80,7 @@ pub(super) fn subject_matches(pattern: &str, subject: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Target;
+    use crate::config::{HttpTarget, Target};
 
     #[test]
     fn only_what_a_link_grants_is_granted_and_the_refusal_says_which() {
@@ -87,11 +90,15 @@ mod tests {
             name: "default".into(),
             end: LinkEnd::Target(Target::Nats { subjects: vec![">".into()] }),
         };
+        let hosts = HttpTarget { hosts: Vec::new(), ca: None, answer_bytes_max: 1 };
+        let http = Link { name: "default".into(), end: LinkEnd::HttpTarget(hosts) };
         assert_eq!(judge("wasi:logging/logging", &[]), Ok(()));
+        assert_eq!(judge("wasi:http/types@0.2.2", &[]), Ok(()));
         assert_eq!(judge("wasi:cli/stdout@0.2.6", &[]), Ok(()));
         for (import, link, word) in [
             ("wasi:keyvalue/atomics@0.2.0-draft", &keyvalue, "wasi:keyvalue"),
             ("wasmcloud:messaging/consumer@0.2.0", &target, "wasmcloud:messaging/consumer"),
+            ("wasi:http/outgoing-handler@0.2.2", &http, "wasi:http/outgoing-handler"),
         ] {
             assert_eq!(judge(import, std::slice::from_ref(link)), Ok(()));
             let refusal = format!("[[component.link]] with interface = \"{word}\" grants it");

@@ -56,6 +56,7 @@ type Seen<'a> = StoreContextMut<'a, Room>;
 /// Links everything that a workload may be given. What it is not granted must have been refused before.
 pub(super) fn link(linker: &mut Linker<Room>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
     types::add_to_linker::<Room, HasSelf<Room>>(linker, |room| room)?;
     consumer::add_to_linker::<Room, HasSelf<Room>>(linker, |room| room)?;
     store::add_to_linker::<Room, HasSelf<Room>>(linker, |room| room)?;
@@ -119,9 +120,10 @@ fn choose(
 ) -> wasmtime::Result<Result<(), String>> {
     let named =
         |end: fn(&LinkEnd) -> bool| room.tools.links.iter().any(|link| link.name == name && end(&link.end));
-    let (keeps, sends) = (
+    let (keeps, sends, asks) = (
         named(|end| matches!(end, LinkEnd::KeyValue { .. })),
         named(|end| matches!(end, LinkEnd::Target(_))),
+        named(|end| matches!(end, LinkEnd::HttpTarget(_))),
     );
     let mut unknown = None;
     for interface in interfaces {
@@ -129,13 +131,17 @@ fn choose(
         let has_link = match interface.split('/').next() {
             Some("wasi:keyvalue") => keeps,
             Some("wasmcloud:messaging") => sends,
+            Some("wasi:http") => asks,
             _ => false,
         };
         if has_link {
             room.chosen.insert(interface, name.to_owned());
         } else {
             // Calls of an interface that the gateway has go by no link then, and say so; of another nothing is kept.
-            if interface.starts_with("wasi:keyvalue/") || interface.starts_with("wasmcloud:messaging/") {
+            if ["wasi:keyvalue/", "wasmcloud:messaging/", "wasi:http/"]
+                .iter()
+                .any(|ours| interface.starts_with(ours))
+            {
                 room.chosen.insert(interface.clone(), String::new());
             }
             unknown = Some(format!("there is no [[component.link]] named {name:?} for {interface}"));

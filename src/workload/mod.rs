@@ -1,11 +1,13 @@
-//! Components written for wasmCloud v1, unmodified: called with messages, linked to MQTT, the lattice and a key-value store.
+//! Components written for wasmCloud v1, unmodified: called with messages and requests by HTTP ([`http`]), linked to MQTT,
+//! the lattice, a key-value store and hosts.
 //!
 //! A *workload* is what wasmCloud calls a component with what it is linked to; the word keeps them apart from the telemetry
 //! processors of `crate::runtime`, which the pipeline calls with batches.
 //! ```text
 //!  MQTT ──▶ postbox ─┐                                        ┌─▶ postbox ──▶ MQTT
 //!                    ├─▶ inbox ─▶ Workload ─▶ handle-message ─┼─▶ lattice ──▶ NATS
-//!  NATS ──▶ lattice ─┘   (bounded)   │   (one instance)       └─▶ keeper ───▶ state.db
+//!  NATS ──▶ lattice ─┤   (bounded)   │   (one instance)       ├─▶ keeper ───▶ state.db
+//!  HTTP ──▶ lobby ───┘               │                        └─▶ courier ──▶ HTTP
 //!                                    └─ Absent ─▶ Ready ─▶ Discarded ─▶ Ready, Quarantined: see
 //!                                                                       `runtime::lifecycle`
 //! ```
@@ -24,6 +26,7 @@
 mod account;
 mod context;
 mod grants;
+mod http;
 mod imports;
 mod inbox;
 mod instance;

@@ -9,10 +9,12 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use wasmtime::component::{Component, InstancePre, Linker};
 
+use wasmtime_wasi_http::p2::bindings::exports::wasi::http::incoming_handler;
+
 use super::bindings::exports::wasmcloud::messaging::handler;
 use super::room::Room;
 use super::{grants, imports};
-use crate::config;
+use crate::config::{self, LinkEnd};
 use crate::runtime::{Cause, Counters, Host, HostError, code};
 
 /// Requests waiting: one from each workload.
@@ -36,7 +38,8 @@ pub enum OpenError {
     Import { component: String, import: String, advice: String },
     /// It does not export what it is called by, or imports a version that there is not.
     #[error(
-        "component {component}: does not fit wasmcloud:messaging@0.2.0 and the interfaces that go with it"
+        "component {component}: does not fit wasmcloud:messaging@0.2.0 or wasi:http@0.2, as its links want it to, and the \
+         interfaces that go with them"
     )]
     Contract { component: String, source: Cause },
     /// The gateway is stopping.
@@ -47,7 +50,10 @@ pub enum OpenError {
 /// Code that may be instantiated. Keeps the engine's epoch thread alive.
 pub(super) struct Code {
     pub pre: InstancePre<Room>,
-    pub handler: handler::GuestIndices,
+    /// Present where a link brings messages …
+    pub handler: Option<handler::GuestIndices>,
+    /// … and requests by HTTP.
+    pub pages: Option<incoming_handler::GuestIndices>,
     _engine: Arc<Engine>,
 }
 
@@ -164,8 +170,16 @@ fn open(
         source: error.into(),
     };
     let pre = engine.linker.instantiate_pre(&code).map_err(contract)?;
-    let handler = handler::GuestIndices::new(&pre).map_err(contract)?;
-    Ok(Code { pre, handler, _engine: Arc::clone(engine) })
+    let brings = |end: fn(&LinkEnd) -> bool| links.iter().any(|link| end(&link.end));
+    let handler = match brings(|end| matches!(end, LinkEnd::Source(_))) {
+        true => Some(handler::GuestIndices::new(&pre).map_err(contract)?),
+        false => None,
+    };
+    let pages = match brings(|end| matches!(end, LinkEnd::HttpSource(_))) {
+        true => Some(incoming_handler::GuestIndices::new(&pre).map_err(contract)?),
+        false => None,
+    };
+    Ok(Code { pre, handler, pages, _engine: Arc::clone(engine) })
 }
 
 /// The first import that is not granted.

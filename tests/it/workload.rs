@@ -1,5 +1,7 @@
 //! Components for wasmCloud on a whole gateway: the real listener, a real broker, a real leaf node.
 
+mod hosts;
+mod http;
 mod power;
 
 use std::path::{Path, PathBuf};

@@ -4,6 +4,7 @@
 //! The tables are in `tables.rs`, links to the outside in `link.rs`, the rest in files of their names.
 
 mod component;
+mod http;
 mod link;
 mod site;
 mod stream;
@@ -167,6 +168,7 @@ impl Judge<'_> {
         };
         self.whole(&config);
         self.workloads_whole(&config);
+        self.http_addresses(&document.component, &config);
         config
     }
 
