@@ -208,7 +208,7 @@ impl Errand {
         // A component that has just let go of an answer gets its place, though not at once.
         let place = timeout(connect, Arc::clone(&self.connections).acquire_owned()).await;
         let Ok(Ok(permit)) = place else { return Err(Error::ConnectionLimitReached) };
-        let wire = timeout(connect, self.dial.connect()).await.unwrap_or(Err(Error::ConnectionTimeout))?;
+        let wire = self.dial.connect(connect).await?;
         *request.uri_mut() = path(request.uri());
         self.exchange(wire, permit, request).await
     }

@@ -16,7 +16,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex, Semaphore};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use wasmtime_wasi_http::Error;
 
@@ -62,15 +62,23 @@ pub(super) struct Dial {
 // === impl Dial ===
 
 impl Dial {
-    /// Connects. Takes as long as the network does.
+    /// Connects, within this time.
     ///
     /// Cancel-safe: what was begun is dropped; a lookup goes on, and counts, until the resolver gives up.
-    pub async fn connect(&self) -> Result<Box<dyn Wire>, Error> {
+    pub async fn connect(&self, time_max: Duration) -> Result<Box<dyn Wire>, Error> {
+        timeout(time_max, self.try_all(time_max)).await.unwrap_or(Err(Error::ConnectionTimeout))
+    }
+
+    async fn try_all(&self, time_max: Duration) -> Result<Box<dyn Wire>, Error> {
+        let addresses = self.look_up().await?;
+        // A site whose IPv6 leads nowhere, which is not rare, must not cost all of the time.
+        let share = time_max / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
         let mut failed = Error::DestinationNotFound;
-        for address in self.look_up().await? {
-            match TcpStream::connect(address).await {
-                Ok(stream) => return self.speak(stream).await,
-                Err(error) => failed = unreachable(&error),
+        for address in addresses {
+            match timeout(share, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => return self.speak(stream).await,
+                Ok(Err(error)) => failed = unreachable(&error),
+                Err(_) => failed = Error::ConnectionTimeout,
             }
         }
         Err(failed)
