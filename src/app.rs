@@ -6,6 +6,9 @@
 //!    └──durable tickets─┘                                             └──────Settle─────┘
 //!  doors: a broker's client for each durability class; the listener, one thread for all clients
 //!  workloads: MQTT, NATS, HTTP ──Post──▶ inbox ──▶ component ──Request──▶ keeper (state.db); a task for each
+//!                                                     component ──Job──▶ blobs (files)
+//!                                                     ├───────Request──▶ devices; a task for each
+//!                                                     └───────Errand──▶ hosts, by HTTP; a task of each errand's own
 //!  console ──Order──▶ pipeline
 //!  listener ──Credentials──▶ entrance ──passwords──▶ verifier         renewal ──certificates──▶ listener
 //! ```
@@ -23,6 +26,7 @@ use tracing::{info, warn};
 
 use crate::config::{self, Config, LatticeMode};
 use crate::console::{self, Console, ConsoleError, Sources};
+use crate::device::{self, Devices};
 use crate::ingest::listener::entrance::{Entrance, EntranceHandle};
 use crate::ingest::listener::inside::Inside;
 use crate::ingest::listener::tls::Renewal;
@@ -43,6 +47,7 @@ use crate::store::{
 use crate::supervise::{Ended, Stage, Tasks, ThreadError};
 use crate::uplink::recall::Recall;
 use crate::uplink::{self, Uplink};
+use crate::workload::blobs::Blobs;
 use crate::workload::{self, Keeper, KeeperError, Opener, Workload};
 
 /// Messages between the doors and the journal: 256 of some 100 B are 25 KiB, and a hundredth of a second at 25,000 a second.
@@ -174,7 +179,9 @@ fn start_all(tasks: &mut Tasks, config: &Config, store: Store, mut start: Start)
     let recall = Recall::new(config, handle.clone(), link_handle.clone(), uplink_handle.busy.clone());
     tasks.essential("uplink", Stage::Uplink, |stop| uplink.run(stop));
     tasks.essential("recall", Stage::Uplink, |stop| recall.run(stop));
-    let workloads = start_workloads(tasks, config, &door, &link_handle.client)?;
+    let (owners, devices, device_views) = device::owners(&config.devices);
+    start_devices(tasks, owners);
+    let workloads = start_workloads(tasks, config, &door, &link_handle.client, &devices)?;
 
     let sources = Sources {
         name: config.gateway.name.clone(),
@@ -185,6 +192,7 @@ fn start_all(tasks: &mut Tasks, config: &Config, store: Store, mut start: Start)
         store: start.stats,
         pipeline,
         workloads,
+        devices: device_views,
         link: link_handle.state.clone(),
         uplink: uplink_handle.status,
         has_door: config.broker.is_some() || !config.site.listeners.is_empty(),
@@ -274,18 +282,30 @@ fn way_to_mqtt(config: &Config) -> Result<(workload::Door, Option<Inside>), AppE
     Ok((workload::Door::Inside { address, secret: inside.secret.reveal().to_owned() }, Some(inside)))
 }
 
-/// A task for each component for wasmCloud, and the two threads that serve all of them.
+/// A task for each device. They stop after the components, which ask them.
+fn start_devices(tasks: &mut Tasks, owners: Vec<device::Owner>) {
+    for owner in owners {
+        // There are at most sixteen, and they are as long-lived as the process.
+        let name: &'static str = Box::leak(format!("device {}", owner.name()).into_boxed_str());
+        tasks.essential(name, Stage::Pipeline, |stop| owner.run(stop));
+    }
+}
+
+/// A task for each component for wasmCloud, and the three threads that serve all of them.
 fn start_workloads(
     tasks: &mut Tasks,
     config: &Config,
     door: &workload::Door,
     lattice: &tokio::sync::watch::Receiver<Option<async_nats::Client>>,
+    devices: &Devices,
 ) -> Result<Vec<workload::View>, AppError> {
     if config.workloads.is_empty() {
         return Ok(Vec::new());
     }
     let (keeper, keeper_handle) = Keeper::open(&config.gateway.data_dir, config.journal.commit_interval)?;
     tasks.thread("keeper", Stage::Store, move |stop| keeper.run(stop))?;
+    let (blobs, blobs_handle) = Blobs::new(&config.gateway.data_dir);
+    tasks.thread("blobs", Stage::Store, move |stop| blobs.run(stop))?;
     let compiler = std::env::current_exe().unwrap_or_else(|_| "/usr/bin/frond".into());
     let (opener, opener_handle) = Opener::new(compiler, config.gateway.cache_dir.clone());
     tasks.thread("workloads", Stage::Support, move |_stop| opener.run())?;
@@ -299,6 +319,8 @@ fn start_workloads(
             door: door.clone(),
             lattice: lattice.clone(),
             keeper: keeper_handle.clone(),
+            blobs: blobs_handle.clone(),
+            devices: devices.clone(),
             opener: opener_handle.clone(),
         });
         views.push(view);
@@ -315,7 +337,7 @@ fn start_pipeline(
     start: &mut Start,
     (committed, orders, checkpoints): (mpsc::Receiver<Committed>, pipeline::Orders, CheckpointSender),
 ) -> Result<tokio::sync::watch::Receiver<crate::runtime::PipelineStats>, AppError> {
-    let setup = pipeline::Setup {
+    let setup = crate::runtime::Setup {
         streams,
         components: config.components.clone(),
         journal: config.journal.clone(),
@@ -326,6 +348,8 @@ fn start_pipeline(
         store: handle.clone(),
         compiler: std::env::current_exe().unwrap_or_else(|_| "/usr/bin/frond".into()),
         cache_dir: config.gateway.cache_dir.clone(),
+        data_dir: config.gateway.data_dir.clone(),
+        position: start.stats.borrow().checkpoint_position,
     };
     let (pipeline, stats) = Pipeline::new(setup);
     let beat = tasks.beat("pipeline", PIPELINE_BEAT);

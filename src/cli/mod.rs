@@ -67,7 +67,7 @@ enum Command {
     Password(password::PasswordArgs),
     /// Make a key, and a certificate that vouches for itself, for a [[listener]]
     Certificate(certificate::CertificateArgs),
-    /// Write, inspect, test and measure components; start a quarantined one again
+    /// Write, inspect, test, measure and deploy components; start a quarantined one again
     #[command(subcommand)]
     Component(component::ComponentCommand),
     /// The two slots the system lives in

@@ -35,6 +35,12 @@ pub struct Component {
     pub quarantine_failures: usize,
     /// See [`Component::quarantine_failures`]. Default 10 minutes.
     pub quarantine_within: Duration,
+    /// Longest that a new version is tried beside the old one, 1 s to 1 h. Default 30 s.
+    pub trial: Duration,
+    /// Batches after which the trial is over sooner. Default 100.
+    pub trial_batches: u32,
+    /// How long the old version goes on beside the new one, 1 s to 7 days. Default 10 minutes.
+    pub probation: Duration,
     /// Passed to the component as it is.
     pub config: BTreeMap<String, String>,
 }
@@ -69,6 +75,9 @@ impl Component {
     ///
     /// 65,536 readings held are 2 MiB of memory for each component that holds, a minute of a thousand readings a second;
     /// of flash they take some 4 B each with every checkpoint.
+    ///
+    /// Half a minute of trial is thirty batches or more of a stream with readings, a hundred are enough of a fast one; ten
+    /// minutes of probation have ten windows of a minute in them, and cost the component's time twice.
     pub fn of(name: String, path: PathBuf) -> Component {
         Component {
             name,
@@ -84,6 +93,9 @@ impl Component {
             hold_readings_max: 65_536,
             quarantine_failures: 10,
             quarantine_within: Duration::from_secs(600),
+            trial: Duration::from_secs(30),
+            trial_batches: 100,
+            probation: Duration::from_secs(600),
             config: BTreeMap::new(),
         }
     }

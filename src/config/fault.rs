@@ -225,6 +225,46 @@ pub enum Fault {
         /// Who.
         by: String,
     },
+    /// The device does not exist.
+    #[error("there is no device '{name}'{}", hint_open(nearest.as_deref()))]
+    NoDevice {
+        /// What was said.
+        name: String,
+        /// What was probably meant.
+        nearest: Option<String>,
+    },
+    /// Two owners of one thing.
+    #[error("is what device {other:?} is already; name that one in both links")]
+    SameDevice {
+        /// Its name.
+        other: String,
+    },
+    /// A key of another kind of device.
+    #[error("means nothing with this kind of device; its keys are name, kind, timeout, {keys}")]
+    NotWithDevice {
+        /// Those that do.
+        keys: String,
+    },
+    /// Not where something listens.
+    #[error("'{address}' is not a host with or without a port, such as 10.0.0.7 or meter.plant:502")]
+    HostAndPort {
+        /// What was said.
+        address: String,
+    },
+    /// A level for a line that is only read.
+    #[error("means nothing without direction = \"out\"")]
+    InitialOfInput,
+    /// A timer that something should be published to.
+    #[error("nothing can be published to a timer; it belongs to interface = \"wasmcloud:messaging/handler\"")]
+    TimerTarget,
+    /// Two timers whose messages could not be told apart.
+    #[error(
+        "this component has another timer {name:?}, and their messages could not be told apart; name them"
+    )]
+    SameTimer {
+        /// The name of their links.
+        name: String,
+    },
     /// MQTT links without MQTT.
     #[error("a link has provider = \"mqtt\", and there is neither a [[listener]] nor mqtt.broker.url")]
     NoDoor,
@@ -485,6 +525,18 @@ pub enum Doubt {
     /// A file is not there, or not to be read by this process.
     #[error("'{}' cannot be read: {}", path.display(), reason(*kind))]
     File {
+        /// Which.
+        path: PathBuf,
+        /// What the operating system said.
+        kind: std::io::ErrorKind,
+    },
+    /// A device file is not there, or not to be used by this process.
+    #[error(
+        "'{}' cannot be used from here: {}; the service reaches only what a drop-in with DeviceAllow names, see README",
+        path.display(),
+        reason(*kind)
+    )]
+    Device {
         /// Which.
         path: PathBuf,
         /// What the operating system said.

@@ -14,6 +14,7 @@ use super::diagnose::{ConfigError, Finding, Problem, Warning};
 use super::fault::{Doubt, Fault};
 use super::resolve::{FileKind, FilePlace, NamedFile, Surroundings, resolve};
 use super::tree::{Layer, Tree};
+use crate::platform::device;
 
 /// The documented default, the lowest layer.
 pub const DEFAULT: &str = include_str!("../../config/frond.toml");
@@ -213,6 +214,11 @@ fn look_at(file: &NamedFile) -> Option<Warning> {
         // The first that is there; what is missing below it is made at the start.
         let there = path.ancestors().find(|folder| folder.symlink_metadata().is_ok())?;
         return (!there.is_dir()).then(|| warning(file, Doubt::NotAFolder { path: there.to_owned() }));
+    }
+    if file.kind == FileKind::Device {
+        // Not opened: that would raise the lines of a serial port, and take a GPIO chip from nobody.
+        let kind = device::may_use(&path).err()?.kind();
+        return Some(warning(file, Doubt::Device { path, kind }));
     }
     let what = match File::open(&path).and_then(|file| file.metadata()) {
         Err(error) if error.kind() == ErrorKind::NotFound && file.place == FilePlace::Beside => {

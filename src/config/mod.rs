@@ -8,6 +8,7 @@
 
 mod component;
 mod de;
+mod device;
 mod diagnose;
 mod fault;
 mod load;
@@ -28,6 +29,7 @@ use std::time::Duration;
 use crate::sample::{Durability, Lane};
 
 pub use component::{Component, Fallback};
+pub use device::{Bias, Device, DeviceEnd, Direction, GpioLine, Parity, Polarity, SerialLine};
 pub use diagnose::{ConfigError, Finding, Position, Problem, Warning};
 pub use fault::{Doubt, Fault, FilterFault, TemplateFault};
 pub use load::{DEFAULT, Inspection, MainFile, Paths, inspect, load, load_file, parse};
@@ -36,8 +38,8 @@ pub use site::{
     TopicRules, User,
 };
 pub(crate) use units::show_duration;
+pub use workload::{Access, Inbox, Link, LinkEnd, Overflow, SecretFile, Source, Target, Workload};
 pub use workload::{HttpHost, HttpScheme, HttpSource, HttpTarget};
-pub use workload::{Inbox, Link, LinkEnd, Overflow, Source, Target, Workload};
 
 /// The local socket's name in [`Gateway::run_dir`].
 pub const SOCKET_NAME: &str = "frond.sock";
@@ -66,6 +68,8 @@ pub struct Config {
     pub uplink: Uplink,
     /// Updates on a machine with slots.
     pub slot: Slot,
+    /// Devices wired to the gateway.
+    pub devices: Vec<Device>,
     /// Components, by name.
     pub components: Vec<Component>,
     /// Components written for wasmCloud.

@@ -3,6 +3,8 @@
 //! Values only. What they mean is in `crate::workload`; how they are written down is in `config/frond.toml`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use super::Component;
 
@@ -23,8 +25,19 @@ pub struct Workload {
     pub messages_out_per_second: u32,
     /// Connections it may have to hosts that it asks by HTTP, 1 to 64. Default 4. A further one waits for one of them.
     pub connections_out_max: usize,
+    /// Secrets that it may have, by its own names for them.
+    pub secrets: BTreeMap<String, SecretFile>,
     /// Its links.
     pub links: Vec<Link>,
+}
+
+/// Where a secret is. Never what it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretFile {
+    /// What the configuration says: the name of a credential, or a path.
+    pub said: String,
+    /// The file that is read.
+    pub path: PathBuf,
 }
 
 /// Bounds of what waits for a component.
@@ -74,6 +87,29 @@ pub enum LinkEnd {
         /// Keys. Default 10,000.
         keys_max: u64,
     },
+    /// Objects are kept by it.
+    Blobs {
+        /// Bytes of objects, in blocks of the disk. Default 64 MiB.
+        bytes_max: u64,
+        /// Objects and containers. Default 1,000.
+        objects_max: u64,
+    },
+    /// Devices are used by it.
+    Device {
+        /// Their names.
+        devices: Vec<String>,
+        /// What it may do with them.
+        access: Access,
+    },
+}
+
+/// What a link allows with the devices it names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Reading. The default.
+    Read,
+    /// Changing something in the plant, too.
+    Write,
 }
 
 /// Where messages come from.
@@ -92,6 +128,11 @@ pub enum Source {
     Nats {
         /// Subjects, with wildcards; `subject|group` joins a queue group.
         subjects: Vec<String>,
+    },
+    /// From the gateway's clock; the subject is `timer.` and the link's name.
+    Timer {
+        /// Between two of them, 10 ms to 24 h.
+        every: Duration,
     },
 }
 

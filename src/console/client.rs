@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 use super::{ANSWER_BYTES_MAX, PATIENCE, Request};
+use crate::runtime::Order;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +41,10 @@ async fn exchange(path: &Path, request: Request) -> Result<Vec<u8>, AskError> {
     let mut line = serde_json::to_vec(&request).expect("requests are plain enums");
     line.push(b'\n');
     stream.write_all(&line).await.map_err(broken)?;
+    if let Request::Component { order: Order::Deploy { artifact, .. } } = &request {
+        // One that refuses at once need not read it; its answer says why.
+        let _ = stream.write_all(&artifact.0).await;
+    }
     let mut answer = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await.map_err(broken)?;
     Ok(answer)

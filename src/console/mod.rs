@@ -39,7 +39,8 @@ pub enum Request {
         /// How many, at most 100.
         count: usize,
     },
-    /// Something is to be done about a component; answered by [`crate::runtime::Answer`].
+    /// Something is to be done about a component; answered by [`crate::runtime::Answer`]. The bytes of a new version follow
+    /// the line.
     Component {
         /// What.
         #[serde(flatten)]

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -11,7 +11,7 @@ use tracing::debug;
 
 use crate::block;
 use crate::cli::rows::{Block, Form};
-use crate::runtime::{Answer, Order, OrderSender};
+use crate::runtime::{Answer, Artifact, Order, OrderSender, WASM_BYTES_MAX};
 use crate::sample::Lane;
 use crate::store;
 
@@ -89,14 +89,21 @@ impl Console {
     /// pipeline, whether anybody hears the answer or not.
     async fn serve(&self, stream: UnixStream) {
         let (read, mut write) = stream.into_split();
+        let mut read = BufReader::new(read);
         let mut line = String::new();
-        if BufReader::new(read.take(REQUEST_BYTES_MAX)).read_line(&mut line).await.is_err() {
+        if (&mut read).take(REQUEST_BYTES_MAX).read_line(&mut line).await.is_err() {
             return;
         }
         let answer = match serde_json::from_str(&line) {
             Ok(Request::Status) => serde_json::to_vec(&self.sources.status()),
             Ok(Request::Peek { count }) => serde_json::to_vec(&self.peek(count.min(PEEK_MAX)).await),
-            Ok(Request::Component { order }) => serde_json::to_vec(&self.order(order).await),
+            Ok(Request::Component { order }) => {
+                let answer = match complete(order, &mut read).await {
+                    Ok(order) => self.order(order).await,
+                    Err(refused) => refused,
+                };
+                serde_json::to_vec(&answer)
+            }
             Err(err) => serde_json::to_vec(&serde_json::json!({ "error": err.to_string() })),
         };
         let mut answer = answer.expect("status and blocks serialize");
@@ -105,9 +112,14 @@ impl Console {
     }
 
     async fn order(&self, order: Order) -> Answer {
-        let Order::Release { component } = &order;
+        let component = order.component();
         if let Some(workload) = self.sources.workloads.iter().find(|workload| workload.name() == component) {
-            return workload.release();
+            return match order {
+                Order::Release { .. } => workload.release(),
+                Order::Deploy { .. } | Order::Rollback { .. } => Answer::Refused(format!(
+                    "component {component} is of kind \"wasmcloud\", and deployments are for those of kind \"telemetry\": put the new file at its path and restart frond"
+                )),
+            };
         }
         let (reply, answer) = oneshot::channel();
         let stopping = || Answer::Refused("the gateway is stopping".to_owned());
@@ -130,6 +142,22 @@ impl Console {
         }
         peeked
     }
+}
+
+/// Reads what follows an order.
+async fn complete(order: Order, read: &mut (impl AsyncBufRead + Unpin)) -> Result<Order, Answer> {
+    let Order::Deploy { component, state, bytes, .. } = order else { return Ok(order) };
+    if bytes > WASM_BYTES_MAX {
+        return Err(Answer::Refused(format!(
+            "the file has {bytes} bytes, more than the {WASM_BYTES_MAX} a component may have"
+        )));
+    }
+    let mut artifact = Vec::new();
+    let came = read.take(bytes).read_to_end(&mut artifact).await;
+    if came.is_err() || artifact.len() as u64 != bytes {
+        return Err(Answer::Refused("the file did not come whole".to_owned()));
+    }
+    Ok(Order::Deploy { component, state, bytes, artifact: Artifact(artifact) })
 }
 
 fn describe(row: &crate::outbox::OutRow) -> serde_json::Value {

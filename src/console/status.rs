@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::cli::render::bytes;
+use crate::device::{self, DeviceStatus};
 use crate::ingest::account::Specimen;
 use crate::ingest::listener::entrance::EntranceHandle;
 use crate::ingest::listener::{Account, ListenerStats};
@@ -43,6 +44,8 @@ pub struct Sources {
     pub pipeline: watch::Receiver<PipelineStats>,
     /// Components for wasmCloud.
     pub workloads: Vec<workload::View>,
+    /// Devices.
+    pub devices: Vec<device::View>,
     /// The link.
     pub link: watch::Receiver<LinkState>,
     /// The uplink.
@@ -82,6 +85,9 @@ pub struct Status {
     /// Components for wasmCloud, by name.
     #[serde(default)]
     pub workloads: BTreeMap<String, WorkloadStatus>,
+    /// Devices, by name.
+    #[serde(default)]
+    pub devices: BTreeMap<String, DeviceStatus>,
     /// The link.
     pub link: LinkStatus,
     /// The uplink.
@@ -195,6 +201,9 @@ impl Sources {
             self.workloads.iter().map(|view| (view.name().to_owned(), view.status())).collect();
         let mut complaints = self.complaints(&doors, &store, &link, &pipeline, &uplink);
         complaints.extend(workloads.iter().filter_map(|(name, status)| status.complaint(name)));
+        let devices: BTreeMap<String, DeviceStatus> =
+            self.devices.iter().map(|view| (view.name().to_owned(), view.status())).collect();
+        complaints.extend(devices.iter().filter_map(|(name, status)| status.complaint(name)));
         Status {
             gateway: self.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -207,6 +216,7 @@ impl Sources {
             store,
             pipeline,
             workloads,
+            devices,
             link,
             uplink,
         }

@@ -3,11 +3,13 @@
 use std::fmt;
 
 use crate::cli::render::bytes;
-use crate::runtime::{ComponentStats, Standing};
+use crate::runtime::{ComponentStats, DeploymentStats, How, Stage, Standing};
 use crate::sample::SECOND;
 
 use super::status::{LinkStatus, SpecimenStatus, Status, UplinkStatus, WEAR_SETTLED};
 
+/// Digits of a version that are shown.
+const DIGITS_SHOWN: usize = 12;
 /// Characters of a rejected payload that are shown.
 const SPECIMEN_CHARS_SHOWN: usize = 60;
 
@@ -71,7 +73,53 @@ impl fmt::Display for ComponentStats {
                 write!(f, ", {count} {what}")?;
             }
         }
-        Ok(())
+        match &self.deployment {
+            Some(deployment) => write!(f, "; {deployment}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for DeploymentStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let short = |digest: &Option<String>| {
+            digest.as_ref().map_or("unknown".to_owned(), |digest| digest.chars().take(DIGITS_SHOWN).collect())
+        };
+        let (at_work, beside) = (short(&self.at_work), short(&self.beside));
+        let origin = if self.deployed { "deployed" } else { "as configured" };
+        write!(f, "version {at_work}, {origin}")?;
+        let left = self.left_s.unwrap_or(0);
+        match self.stage {
+            Stage::Current => {}
+            Stage::Opening => write!(f, ", a new one is being opened")?,
+            Stage::Trial => {
+                write!(f, ", {beside} on trial for {left} s more, {} batches so far", self.batches)?
+            }
+            Stage::Probation => {
+                write!(
+                    f,
+                    ", on probation for {left} s more, {} batches so far, before it {beside}",
+                    self.batches
+                )?;
+            }
+        }
+        let Some(last) = self.last else { return Ok(()) };
+        let what = match last {
+            How::Confirmed => "confirmed",
+            How::Refused => "refused",
+            How::RolledBack => "taken back",
+            How::Superseded => "replaced by the configuration's",
+        };
+        let why = self.last_why.as_deref().unwrap_or("unknown reason");
+        write!(
+            f,
+            "; {} deployments, {} confirmed, {} refused, {} taken back; the last, {}, was {what}: {why}",
+            self.begun,
+            self.confirmed,
+            self.refused,
+            self.rolled_back,
+            short(&self.last_digest)
+        )
     }
 }
 
@@ -201,6 +249,9 @@ impl fmt::Display for Status {
         }
         for (name, workload) in &self.workloads {
             writeln!(f, "{:<10} {name}: {workload}", "component")?;
+        }
+        for (name, device) in &self.devices {
+            writeln!(f, "{:<10} {name}: {device}", "device")?;
         }
         f.write_str(&self.buffer())?;
         writeln!(f, "{:<10} {}; {}", "link", self.link, self.uplink)?;

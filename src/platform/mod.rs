@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod child;
 pub mod clock;
+pub mod device;
 pub mod disk;
 pub mod fault;
 pub mod limits;

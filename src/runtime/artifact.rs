@@ -27,7 +27,7 @@ use crate::runtime::host::{compatibility, hex};
 const FILES_MAX: usize = 32;
 
 /// Largest `.wasm` taken. A JavaScript engine with its program is 12 MiB.
-pub(super) const WASM_BYTES_MAX: u64 = 32 << 20;
+pub const WASM_BYTES_MAX: u64 = 32 << 20;
 
 /// Largest compiled component loaded; code is a few times larger than its `.wasm`.
 const CWASM_BYTES_MAX: u64 = 256 << 20;

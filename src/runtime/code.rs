@@ -1,6 +1,6 @@
 //! From a configured component to code: out of the cache or compiled into it, and asking for nothing it may not have.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use wasmtime::component::Component;
 
@@ -8,6 +8,8 @@ use crate::config;
 use crate::runtime::artifact::{ArtifactError, Cache, Found, digest, remove};
 use crate::runtime::compile::{self, CompileError};
 use crate::runtime::counters::{Counters, bump};
+use crate::runtime::deployment::record::Digest;
+use crate::runtime::deployment::shelf::ShelfError;
 use crate::runtime::host::Host;
 use crate::runtime::instance::Fault;
 use crate::runtime::{Cause, wasi};
@@ -34,6 +36,17 @@ pub enum OpenError {
     /// It does not like its options.
     #[error("component {component}: refuses its configuration: {reason}")]
     Options { component: String, reason: String },
+    /// A deployed version cannot be kept.
+    #[error("component {component}: the new version cannot be kept")]
+    Shelf { component: String, source: ShelfError },
+    /// A deployed version is not what it was.
+    #[error("component {component}: {} is damaged; deploy the version again", path.display())]
+    Damaged { component: String, path: PathBuf },
+    /// A new version does not go on from where the old one is.
+    #[error(
+        "component {component}: the new version does not take the state of the old one: {reason}; --fresh-state begins without"
+    )]
+    State { component: String, reason: String },
 }
 
 /// From the cache, or compiled into it.
@@ -44,8 +57,24 @@ pub(crate) fn load(
     cache_dir: &Path,
     counters: &Counters,
 ) -> Result<Component, OpenError> {
+    load_version(host, component, None, compiler, cache_dir, counters)
+}
+
+/// As [`load`], of a file that must be `version`, if that is given: neither it nor compiled code of its name is used before
+/// that is certain.
+pub(super) fn load_version(
+    host: &Host,
+    component: &config::Component,
+    version: Option<&Digest>,
+    compiler: &Path,
+    cache_dir: &Path,
+    counters: &Counters,
+) -> Result<Component, OpenError> {
     let artifact = |source| OpenError::Artifact { component: component.name.clone(), source };
     let digest_before = digest(&component.path).map_err(artifact)?;
+    if version.is_some_and(|version| version.as_str() != digest_before) {
+        return Err(OpenError::Damaged { component: component.name.clone(), path: component.path.clone() });
+    }
     let cache = Cache::open(cache_dir).map_err(artifact)?;
     let entry = cache.entry(&host.engine, &digest_before);
     match cache.load(&host.engine, &entry) {

@@ -61,6 +61,89 @@ pub struct Counters {
     pub cache_rejected: AtomicU64,
 }
 
+// === impl Counters ===
+
+impl Counters {
+    /// Adds what another version of the component has counted, which begins anew.
+    pub(super) fn absorb(&self, other: &Counters) {
+        for (counter, more) in self.all().into_iter().zip(other.all()) {
+            add(counter, more.swap(0, Ordering::Relaxed) as usize);
+        }
+    }
+
+    /// Adds the failures of another version, and nothing else of it.
+    pub(super) fn absorb_faults(&self, other: &Counters) {
+        for (counter, more) in [
+            (&self.traps, &other.traps),
+            (&self.deadlines, &other.deadlines),
+            (&self.memory_faults, &other.memory_faults),
+        ] {
+            add(counter, more.load(Ordering::Relaxed) as usize);
+        }
+    }
+
+    fn all(&self) -> [&AtomicU64; 27] {
+        let Counters {
+            calls,
+            readings_in,
+            readings_out,
+            alarms,
+            passed_by,
+            dropped,
+            quarantines,
+            traps,
+            deadlines,
+            memory_faults,
+            memory_refusals,
+            restarts,
+            restart_failures,
+            rows_rejected,
+            alarms_rejected,
+            snapshots,
+            snapshots_rejected,
+            restores_failed,
+            call_ns,
+            over_share,
+            over_rate,
+            readings_over,
+            alarms_over,
+            log_lines,
+            log_lines_dropped,
+            compilations,
+            cache_rejected,
+        } = self;
+        [
+            calls,
+            readings_in,
+            readings_out,
+            alarms,
+            passed_by,
+            dropped,
+            quarantines,
+            traps,
+            deadlines,
+            memory_faults,
+            memory_refusals,
+            restarts,
+            restart_failures,
+            rows_rejected,
+            alarms_rejected,
+            snapshots,
+            snapshots_rejected,
+            restores_failed,
+            call_ns,
+            over_share,
+            over_rate,
+            readings_over,
+            alarms_over,
+            log_lines,
+            log_lines_dropped,
+            compilations,
+            cache_rejected,
+        ]
+    }
+}
+
 /// Adds `n`. Each counter has one writer, the thread its processor is on, so that a load and a store will do: with five
 /// counters a call the locked instruction would show.
 pub(crate) fn add(counter: &AtomicU64, n: usize) {

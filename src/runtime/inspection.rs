@@ -15,6 +15,11 @@ use crate::runtime::code::{self, OpenError};
 use crate::runtime::counters::Counters;
 use crate::runtime::host::Host;
 use crate::runtime::wasi;
+use crate::workload::grants::{self, Grant};
+
+/// What a component for wasmCloud is called by; of the second every patch release fits.
+const HANDLER: &str = "wasmcloud:messaging/handler@0.2.0";
+const PAGES: &str = "wasi:http/incoming-handler@0.2";
 
 /// What every telemetry component exports, and what one with state exports beside it.
 const PROCESSOR: &str = "frond:telemetry/processor@0.1.0";
@@ -26,8 +31,8 @@ const PAGE_BYTES: u64 = 64 << 10;
 /// What is known of a component without running it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inspection {
-    /// The world of `wit/` that it fits; `None` when it fits none.
-    pub world: Option<&'static str>,
+    /// What it is for; `None` when a gateway has no use for it.
+    pub world: Option<World>,
     /// What it asks for.
     pub imports: Vec<Import>,
     /// What it offers.
@@ -38,6 +43,15 @@ pub struct Inspection {
     pub code_bytes: u64,
     /// How long compiling it took.
     pub compiled_in: Duration,
+}
+
+/// What a component is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum World {
+    /// It works on telemetry, and fits this world of `wit/`.
+    Telemetry(&'static str),
+    /// It was written for wasmCloud, and is called by this.
+    Wasmcloud(&'static str),
 }
 
 /// A named group of functions, or one function.
@@ -63,6 +77,10 @@ pub struct Import {
 pub enum Granted {
     /// Every component is.
     Always,
+    /// A `[[component.link]]` with this `interface` gives it.
+    Link(&'static str),
+    /// This line of its `[[component]]` gives it.
+    Line(&'static str),
     /// None is; the reason is for whoever wrote the component.
     Never(&'static str),
 }
@@ -78,14 +96,18 @@ pub fn inspect(
     let code = code::load(host, component, compiler, cache_dir, &Counters::default())?;
     let compiled_in = started.elapsed();
     let ty = code.component_type();
-    let import = |(name, item): (&str, ComponentItem)| Import {
-        interface: interface(&host.engine, name, &item),
-        grant: granted(name),
-    };
     let exports: Vec<Interface> =
         ty.exports(&host.engine).map(|(name, export)| interface(&host.engine, name, &export.ty)).collect();
+    let world = world(&exports);
+    let import = |(name, item): (&str, ComponentItem)| Import {
+        interface: interface(&host.engine, name, &item),
+        grant: match world {
+            Some(World::Wasmcloud(_)) => granted_to_workload(name),
+            _ => granted(name),
+        },
+    };
     Ok(Inspection {
-        world: world(&exports),
+        world,
         imports: ty.imports(&host.engine).map(|(name, asked)| import((name, asked.ty))).collect(),
         exports,
         memory_bytes: memory_bytes(&code),
@@ -94,13 +116,19 @@ pub fn inspect(
     })
 }
 
-fn world(exports: &[Interface]) -> Option<&'static str> {
+fn world(exports: &[Interface]) -> Option<World> {
     let offers = |name: &str| exports.iter().any(|export| export.name == name);
     match (offers(PROCESSOR), offers(STATE)) {
-        (true, true) => Some("frond:telemetry/stateful@0.1.0"),
-        (true, false) => Some("frond:telemetry/stateless@0.1.0"),
+        (true, true) => Some(World::Telemetry("frond:telemetry/stateful@0.1.0")),
+        (true, false) => Some(World::Telemetry("frond:telemetry/stateless@0.1.0")),
+        (false, _) if offers(HANDLER) => Some(World::Wasmcloud(HANDLER)),
+        (false, _) if exports.iter().any(|export| is_pages(&export.name)) => Some(World::Wasmcloud(PAGES)),
         (false, _) => None,
     }
+}
+
+fn is_pages(export: &str) -> bool {
+    export.strip_prefix(PAGES).is_some_and(|patch| patch.starts_with('.'))
 }
 
 fn interface(engine: &Engine, name: &str, item: &ComponentItem) -> Interface {
@@ -115,6 +143,15 @@ fn interface(engine: &Engine, name: &str, item: &ComponentItem) -> Interface {
     Interface { name: name.to_owned(), functions }
 }
 
+fn granted_to_workload(import: &str) -> Granted {
+    match grants::grant(import) {
+        Grant::Everybody => Granted::Always,
+        Grant::Link(word) => Granted::Link(word),
+        Grant::Secret => Granted::Line(grants::SECRET),
+        Grant::Nobody => Granted::Never("this gateway does not have it"),
+    }
+}
+
 fn granted(import: &str) -> Granted {
     let interface = import.split_once('@').map_or(import, |(interface, _)| interface);
     if wasi::GRANTED.contains(&interface) {
@@ -125,12 +162,16 @@ fn granted(import: &str) -> Granted {
         "wasi:filesystem" => {
             "components have no files; what is to outlive an instance goes into its snapshot"
         }
-        "wasi:sockets" | "wasi:http" => "components have no network; what they give back goes to the hub",
-        "wasi:keyvalue" | "wasi:blobstore" => "components have no store; state goes into their snapshot",
+        "wasi:sockets" | "wasi:http" => {
+            "telemetry components have no network; what they give back goes to the hub"
+        }
+        "wasi:keyvalue" | "wasi:blobstore" => {
+            "telemetry components have no store; state goes into their snapshot"
+        }
         "wasi:config" => "options come by `configure`, from the component's `config`",
         "wasi:logging" => "lines go to the log by frond:telemetry/log, or by standard output",
         "wasi:messaging" | "wasmcloud:messaging" => {
-            "components have no messages; they give back readings and alarms"
+            "telemetry components have no messages; they give back readings and alarms"
         }
         "frond:telemetry" => "this gateway has frond:telemetry@0.1.0, in which there is no such interface",
         _ => "this gateway does not have it",
@@ -175,8 +216,11 @@ mod tests {
             let named = |name: &&str| Interface { name: (*name).to_owned(), functions: Vec::new() };
             world(&names.iter().map(named).collect::<Vec<_>>())
         };
-        assert_eq!(of(&[PROCESSOR]), Some("frond:telemetry/stateless@0.1.0"));
-        assert_eq!(of(&[STATE, PROCESSOR]), Some("frond:telemetry/stateful@0.1.0"));
+        assert_eq!(of(&[PROCESSOR]), Some(World::Telemetry("frond:telemetry/stateless@0.1.0")));
+        assert_eq!(of(&[STATE, PROCESSOR]), Some(World::Telemetry("frond:telemetry/stateful@0.1.0")));
+        assert_eq!(of(&[HANDLER]), Some(World::Wasmcloud(HANDLER)));
+        assert_eq!(of(&["wasi:http/incoming-handler@0.2.2"]), Some(World::Wasmcloud(PAGES)));
+        assert_eq!(of(&["wasi:http/incoming-handler@0.3.0"]), None);
         assert_eq!(of(&[STATE]), None);
         assert_eq!(of(&["frond:telemetry/processor@0.2.0"]), None);
     }

@@ -17,9 +17,10 @@
 //!                                             └────────────────────────────────────────────────────────┘
 //! ```
 //! A minute in Ready makes the next pause one second again. An instance is never used again after a fault: a new one is
-//! made from the last snapshot. Whatever a component does, its stream goes on by the component's fallback: a batch that it
-//! did not finish, and every batch until there is a new instance, passes through as it came, is dropped, or waits
-//! ([`hold`]), and is counted. The [`roster`] knows which component is where in the picture; `lifecycle` decides.
+//! made from the last snapshot. Whatever a component does, its stream goes on by the component's fallback: a batch that
+//! it did not finish, and every batch until there is a new instance, passes through as it came, is dropped, or waits
+//! ([`hold`]), and is counted. Another version of a component is tried beside it before it takes its place
+//! ([`deployment`]). The [`roster`] knows which component is where in the picture; `lifecycle` decides.
 //!
 //! Across power loss: the `.wasm` is the artifact of record and the state is whatever snapshot the pipeline stored with
 //! its checkpoint. Compiled components are a cache: each is checked before it is mapped, and may be deleted at any time.
@@ -33,6 +34,7 @@ mod artifact;
 pub(crate) mod code;
 pub mod compile;
 pub(crate) mod counters;
+mod deployment;
 mod desk;
 mod exchange;
 mod hold;
@@ -50,22 +52,26 @@ mod processor;
 pub(crate) mod quota;
 mod roster;
 mod seat;
+mod setup;
 mod state;
 mod stats;
 pub(crate) mod voice;
 pub(crate) mod wasi;
 
-pub use artifact::ArtifactError;
+pub use artifact::{ArtifactError, WASM_BYTES_MAX};
 pub use code::OpenError;
 pub use compile::CompileError;
 pub use counters::Counters;
+pub use deployment::record::How;
+pub use deployment::shelf::ShelfError;
 pub use host::{Host, HostError};
 pub use instance::Fault;
-pub use order::{Answer, Order, OrderSender};
+pub use order::{Answer, Artifact, Inheritance, Order, OrderSender};
 pub use outcome::{Outcome, Processed, Reason, Restored};
 pub use pipeline::Pipeline;
 pub use processor::Processor;
-pub use stats::{ComponentStats, PipelineStats, Standing};
+pub use setup::Setup;
+pub use stats::{ComponentStats, DeploymentStats, PipelineStats, Stage, Standing};
 
 /// A cause from wasmtime, whose error type is none of the standard library's.
 pub(crate) type Cause = Box<dyn std::error::Error + Send + Sync>;

@@ -10,7 +10,7 @@ use crate::outbox::Output;
 use crate::reduce::{Closed, Reducer};
 use crate::sample::{BootId, Durability, Lane, Nanos, Reading, SeriesId, StreamId, Timeline};
 
-use super::pipeline::dictionary;
+use super::desk::nameless;
 
 /// Windows in one output: 1,024 rows of some 20 bytes are 20 KiB, which a link of 1 Mbit/s carries in a sixth of a second:
 /// an alarm never waits longer behind one message.
@@ -213,6 +213,18 @@ pub fn raw_blocks((stream, timeline): (StreamId, Timeline), mut readings: Vec<Re
         RawBlock { stream, timeline, from, to, readings, block: block::encode_readings(chunk) }
     };
     readings.chunks(READINGS_PER_RAW_BLOCK).map(block).collect()
+}
+
+/// An entry for every series in `rows`.
+fn dictionary(
+    rows: impl Iterator<Item = SeriesId>,
+    series: &BTreeMap<SeriesId, SeriesEntry>,
+) -> BTreeMap<SeriesId, SeriesEntry> {
+    let mut entries = BTreeMap::new();
+    for id in rows {
+        entries.entry(id).or_insert_with(|| series.get(&id).cloned().unwrap_or_else(|| nameless(id)));
+    }
+    entries
 }
 
 fn by_shape(closed: Vec<(Nanos, Closed)>) -> BTreeMap<(Nanos, Timeline), Vec<WindowRow>> {

@@ -16,7 +16,6 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::Future;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -25,17 +24,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::block::SeriesEntry;
-use crate::config;
 use crate::journal::{Checkpoint, Committed};
 use crate::platform::{clock, fault};
-use crate::sample::{BootId, Durability, Reading, SeriesId, StreamId, Timeline};
-use crate::store;
+use crate::sample::{Durability, Reading, SeriesId, StreamId, Timeline};
 use crate::supervise::Beat;
 
-use super::desk::{Desk, nameless};
+use super::deployment::shelf::Shelf;
+use super::desk::Desk;
+use super::opener::Places;
 use super::order::{Answer, Order};
 use super::outputs::Line;
 use super::roster::{Roster, Sink, Worked};
+use super::setup::Setup;
 use super::state::State;
 use super::stats::PipelineStats;
 
@@ -46,31 +46,6 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// Orders of an operator.
 pub type Orders = mpsc::Receiver<(Order, oneshot::Sender<Answer>)>;
-
-/// What the pipeline is made from.
-#[derive(Debug)]
-pub struct Setup {
-    /// Streams with their numbers.
-    pub streams: Vec<(StreamId, config::Stream)>,
-    /// Components.
-    pub components: Vec<config::Component>,
-    /// The journal's settings.
-    pub journal: config::Journal,
-    /// State of the last checkpoint.
-    pub state: Vec<u8>,
-    /// Known series.
-    pub series: Vec<(SeriesId, store::Known)>,
-    /// Names of all streams, those no longer configured among them.
-    pub stream_names: BTreeMap<StreamId, String>,
-    /// Known boots.
-    pub boots: BTreeMap<BootId, String>,
-    /// For series that components register.
-    pub store: store::Handle,
-    /// The program that compiles components: frond itself.
-    pub compiler: PathBuf,
-    /// Where compiled components are cached.
-    pub cache_dir: PathBuf,
-}
 
 /// The pipeline.
 pub struct Pipeline {
@@ -115,7 +90,7 @@ impl Pipeline {
             roster: Roster::empty(),
             raw: BTreeMap::new(),
             raw_readings: 0,
-            position: 0,
+            position: setup.position,
             dirty: false,
             hurry: false,
             urgent: false,
@@ -141,8 +116,6 @@ impl Pipeline {
             .enable_time()
             .build()
             .expect("a runtime without I/O needs nothing from the system");
-        let Setup { components, compiler, cache_dir, .. } = &self.setup;
-        self.roster = Roster::open(components, compiler.clone(), cache_dir.clone(), clock::boottime());
         self.restore();
         let mut outstanding: Option<oneshot::Receiver<()>> = None;
         let mut next_tick = Instant::now();
@@ -157,16 +130,20 @@ impl Pipeline {
                 Event::Group(group) => self.take(group, &runtime),
                 Event::Order(order, reply) => {
                     // Nobody may be waiting any more.
-                    let _ = reply.send(self.roster.obey(&order));
+                    let _ = reply.send(self.roster.obey(order, clock::boottime()));
                 }
                 Event::Checkpointed => {
                     fault::point("pipeline.after_checkpoint");
                     outstanding = None;
+                    self.roster.checkpointed(clock::boottime());
                 }
                 Event::Tick => {
                     next_tick = Instant::now() + TICK;
                     self.tick(&runtime);
                 }
+            }
+            if self.roster.has_news() {
+                (self.dirty, self.urgent) = (true, true);
             }
             if outstanding.is_none() && self.is_due() {
                 outstanding = self.send_checkpoint(&runtime, &checkpoints);
@@ -186,25 +163,27 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Takes up the last checkpoint, and opens the components.
     fn restore(&mut self) {
-        let state = match State::decode(&self.setup.state) {
-            Ok(state) => state,
-            Err(err) => {
-                error!(
-                    error = %crate::platform::log::chain(&err),
-                    "state of the last checkpoint cannot be read; windows that were open lose what came before it"
-                );
-                return;
-            }
-        };
+        let state = State::decode(&self.setup.state).unwrap_or_else(|err| {
+            error!(
+                error = %crate::platform::log::chain(&err),
+                "state of the last checkpoint cannot be read; windows that were open lose what came before it"
+            );
+            State::default()
+        });
         let now = clock::boottime();
+        let Setup { components, compiler, cache_dir, data_dir, .. } = &self.setup;
+        let (compiler, cache_dir, shelf) = (compiler.clone(), cache_dir.clone(), Shelf::below(data_dir));
+        let places = Places { compiler, cache_dir, shelf };
+        self.roster = Roster::open(components, state.deployments, places, now);
         for (stream, snapshot) in state.reducers {
             let line = self.lines.entry(stream).or_insert_with(|| retired(stream, &self.setup.stream_names));
             if let Err(err) = line.restore(&snapshot, now) {
                 error!(stream = stream.0, error = %crate::platform::log::chain(&err), "open windows cannot be read");
             }
         }
-        self.roster.restore(state.components, state.held, state.raised);
+        self.roster.restore(state.components, state.held, state.raised, now);
     }
 
     fn take(&mut self, group: Committed, runtime: &tokio::runtime::Runtime) {
@@ -305,6 +284,7 @@ impl Pipeline {
 
     /// Everything up to the present position, as one checkpoint. Afterwards the pipeline starts gathering anew.
     fn checkpoint(&mut self) -> Checkpoint {
+        let now = clock::boottime();
         let mut outputs = Vec::new();
         for (stream, line) in &mut self.lines {
             outputs.extend(line.take_outputs(*stream, &self.series, &self.setup.boots));
@@ -314,9 +294,10 @@ impl Pipeline {
             raw.into_iter().flat_map(|(key, readings)| super::outputs::raw_blocks(key, readings)).collect();
         let state = State {
             reducers: self.lines.iter().filter_map(|(id, line)| Some((*id, line.snapshot()?))).collect(),
-            components: self.roster.snapshots(),
+            components: self.roster.snapshots(now),
             held: self.roster.held(),
             raised: self.roster.raised(),
+            deployments: self.roster.deployments(now),
         };
         self.stats.checkpoints += 1;
         self.stats.output_bytes += outputs.iter().map(|output| output.body.len() as u64).sum::<u64>();
@@ -341,7 +322,7 @@ impl Pipeline {
         self.stats.late = late;
         self.stats.duplicates = duplicates;
         self.stats.position = self.position;
-        self.stats.components = self.roster.stats();
+        self.stats.components = self.roster.stats(clock::boottime());
         self.stats_out.send_replace(self.stats.clone());
     }
 }
@@ -378,18 +359,6 @@ async fn answered(outstanding: &mut Option<oneshot::Receiver<()>>) {
 
 fn retired(stream: StreamId, names: &BTreeMap<StreamId, String>) -> Line {
     Line::retired(names.get(&stream).cloned().unwrap_or_default())
-}
-
-/// Shared by the outputs: an entry for every series in `rows`.
-pub(super) fn dictionary(
-    rows: impl Iterator<Item = SeriesId>,
-    series: &BTreeMap<SeriesId, SeriesEntry>,
-) -> BTreeMap<SeriesId, SeriesEntry> {
-    let mut entries = BTreeMap::new();
-    for id in rows {
-        entries.entry(id).or_insert_with(|| series.get(&id).cloned().unwrap_or_else(|| nameless(id)));
-    }
-    entries
 }
 
 impl std::fmt::Debug for Pipeline {

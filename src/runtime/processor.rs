@@ -11,6 +11,7 @@ use crate::config::{self, Fallback};
 use crate::runtime::bindings::frond::telemetry::types::{Batch, Readings};
 use crate::runtime::code::{self, OpenError};
 use crate::runtime::counters::{Counters, add, bump};
+use crate::runtime::deployment::record::Digest;
 use crate::runtime::exchange::{self, BATCH_ROWS_MAX, Given};
 use crate::runtime::host::Host;
 use crate::runtime::instance::{Exports, Grant, Instance, Register, Unmade};
@@ -23,9 +24,23 @@ use crate::sample::{Nanos, Reading, SECOND, SeriesId};
 /// Between two lines of the log that say that a component is beyond its limits: six an hour, however it wavers.
 const TELL_LIMITS_EVERY: Nanos = 600 * SECOND;
 
+/// What a version of a component is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// It is at work, and there is no other.
+    Lead,
+    /// It gets copies.
+    Trial,
+    /// It is at work, and the one before is there still.
+    Probation,
+    /// It is the one before.
+    Background,
+}
+
 /// A component at work.
 pub struct Processor {
     name: String,
+    part: Part,
     exports: Exports,
     grant: Grant,
     options: Vec<(String, String)>,
@@ -56,19 +71,20 @@ impl Processor {
         compiler: &Path,
         cache_dir: &Path,
     ) -> Result<Processor, OpenError> {
-        Processor::open_as(host, component, compiler, cache_dir, Arc::default())
+        Processor::open_as(host, component, None, compiler, cache_dir, Arc::default())
     }
 
-    /// As [`Processor::open`], for a component that has counted before.
+    /// As [`Processor::open`], for a component that has counted before, and whose file must be `version`, if one is given.
     pub(super) fn open_as(
         host: &Host,
         component: &config::Component,
+        version: Option<&Digest>,
         compiler: &Path,
         cache_dir: &Path,
         counters: Arc<Counters>,
     ) -> Result<Processor, OpenError> {
         let name = || component.name.clone();
-        let code = code::load(host, component, compiler, cache_dir, &counters)?;
+        let code = code::load_version(host, component, version, compiler, cache_dir, &counters)?;
         if let Some(import) = code::ungranted(host, &code) {
             return Err(OpenError::Import { component: name(), import });
         }
@@ -88,6 +104,7 @@ impl Processor {
         };
         Ok(Processor {
             name: name(),
+            part: Part::Lead,
             exports,
             grant,
             options,
@@ -171,6 +188,18 @@ impl Processor {
     /// Ends its quarantine: an instance is made with the next batch. Tells whether it was in quarantine.
     pub fn release(&mut self) -> bool {
         self.life.release()
+    }
+
+    /// From now on it is there for this, and counts here. In the background nothing that it says is logged. Its next
+    /// instance speaks under `name`.
+    pub(super) fn play(&mut self, part: Part, name: &str, counters: Arc<Counters>) {
+        if self.name != name {
+            self.name = name.to_owned();
+            self.grant.voice = Voice::new(name, counters.clone());
+        }
+        self.grant.voice.hush(part == Part::Background);
+        self.grant.counters = counters;
+        self.part = part;
     }
 
     /// Whether it has failed too often to be started again.

@@ -6,32 +6,36 @@
 //!            └─ does not work ─┼─ drop        (the raw ring has them)
 //!                              └─ hold ─▶ Hold ─ works again ─▶ its outputs go on
 //! ```
-//! Owned by the pipeline thread. Into every checkpoint go the snapshots, the readings held back, and which streams' alarms
-//! about a quarantine are raised; whether a component is quarantined does not: a restart gives it another chance. Bounds:
-//! readings held for each component; [`DRAIN_READINGS_MAX`] of them at a time, so that others get their turn.
+//! Owned by the pipeline thread. Into every checkpoint go the snapshots, the readings held back, what was deployed, and
+//! which streams' alarms about a quarantine are raised; whether a component is quarantined does not: a restart gives it
+//! another chance. Bounds: readings held for each component; [`DRAIN_READINGS_MAX`] of them at a time, so that others
+//! get their turn.
+
+mod alarm;
+mod checkpoint;
+mod deploy;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
-use crate::block::{self, Alarm};
+use crate::block::Alarm;
 use crate::config::{self, Fallback};
 use crate::platform::log;
 use crate::sample::{Nanos, Reading, SECOND, StreamId, Timeline};
 
 use super::absent::Absent;
+use super::deployment::record::{Digest, Record};
 use super::desk::Desk;
-use super::hold::Piece;
-use super::opener::{FileMark, Opened, Opener};
+use super::opener::{FileMark, Opened, Opener, Places, Role};
 use super::order::{Answer, Order};
-use super::outcome::{Processed, Restored};
+use super::outcome::Processed;
 use super::seat::Seat;
-use super::state::Held;
 use super::stats::ComponentStats;
 use super::{Host, Processor};
+use checkpoint::restore_one;
 
 /// Readings given out of a hold at a time: eight calls, less than a commit interval's worth of work.
 const DRAIN_READINGS_MAX: usize = 65_536;
@@ -43,9 +47,6 @@ const START_MAX: Duration = Duration::from_secs(60);
 /// How often the files of quarantined components are looked at.
 const LOOK: Nanos = 2 * SECOND;
 
-/// Name of the alarm that tells the hub of a quarantine, in a series of its own for each component.
-const ALARM: &str = "quarantined";
-
 /// All components.
 pub(super) struct Roster {
     opener: Option<Opener>,
@@ -54,6 +55,21 @@ pub(super) struct Roster {
     /// Streams whose alarm about a quarantine has not been cleared.
     raised: BTreeSet<(StreamId, String)>,
     looked_at: Nanos,
+    /// Components whose new version was taken back before the last checkpoint's state could be given to it.
+    taken_back: BTreeSet<String>,
+    sweep: Sweep,
+}
+
+/// When files of deployed versions that nobody needs are removed: once the checkpoint is on flash that refers to them no
+/// more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sweep {
+    /// There are none.
+    No,
+    /// With the next checkpoint.
+    Wanted,
+    /// With the checkpoint that is on its way to flash.
+    Soon,
 }
 
 /// What becomes of readings.
@@ -77,25 +93,28 @@ impl Roster {
             absent: Absent::default(),
             raised: BTreeSet::new(),
             looked_at: 0,
+            taken_back: BTreeSet::new(),
+            sweep: Sweep::Wanted,
         }
     }
 
-    /// Opens every component, waiting for those that are compiled soon.
+    /// Opens every component, waiting for those that are compiled soon; of those that something was deployed of, that.
     pub(super) fn open(
         components: &[config::Component],
-        compiler: PathBuf,
-        cache_dir: PathBuf,
+        deployments: Vec<Record>,
+        places: Places,
         now: Nanos,
     ) -> Roster {
         let seat = |component: &config::Component| (component.name.clone(), Seat::of(component.clone()));
         let mut roster = Roster { seats: components.iter().map(seat).collect(), ..Roster::empty() };
+        let kept: BTreeSet<Digest> = deployments.iter().flat_map(Record::files).cloned().collect();
+        roster.resume(deployments, &places, now);
         if components.is_empty() {
             return roster;
         }
         let host = Host::new().map(Arc::new).map_err(|err| log::chain(&err).to_string());
-        let opener = host.and_then(|host| {
-            Opener::start(host, compiler, cache_dir).map_err(|err| log::chain(&err).to_string())
-        });
+        let opener =
+            host.and_then(|host| Opener::start(host, places).map_err(|err| log::chain(&err).to_string()));
         let mut opener = match opener {
             Ok(opener) => opener,
             Err(why) => {
@@ -104,12 +123,21 @@ impl Roster {
                 return roster;
             }
         };
-        components.iter().for_each(|component| opener.open(component, Arc::default()));
+        // What the last checkpoint refers to stays until the next one is on flash.
+        opener.sweep(kept);
+        for (component, seat) in components.iter().filter_map(|one| Some((one, roster.seats.get(&one.name)?)))
+        {
+            // First what is needed should the other not open.
+            if let Some(version) = seat.deployment.to_stand_by() {
+                opener.open(component, Role::Predecessor, version, Arc::default());
+            }
+            opener.open(component, Role::Lead, seat.deployment.version().clone(), Arc::default());
+        }
         let deadline = Instant::now() + START_MAX;
         while let Some(opened) = opener.next(deadline) {
             roster.install(opened, now);
         }
-        for component in components.iter().filter(|component| opener.is_opening(&component.name)) {
+        for component in components.iter().filter(|one| opener.is_opening(&one.name, Role::Lead)) {
             warn!(
                 component = component.name,
                 "component takes long to compile; the start does not wait for it"
@@ -118,34 +146,6 @@ impl Roster {
         }
         roster.opener = Some(opener);
         roster
-    }
-
-    /// Takes up what the last checkpoint has: snapshots, readings held back, alarms raised. Readings of components that
-    /// are no longer configured go on as they are.
-    pub(super) fn restore(
-        &mut self,
-        snapshots: Vec<(String, Vec<u8>)>,
-        held: Vec<Held>,
-        raised: Vec<(StreamId, String)>,
-    ) {
-        for (name, snapshot) in snapshots {
-            let Some(snapshot) = self.absent.keep(&name, snapshot) else { continue };
-            if let Some(processor) = self.seats.get_mut(&name).and_then(|seat| seat.processor.as_mut()) {
-                restore_one(&name, processor, snapshot);
-            }
-        }
-        for Held { component, stream, timeline, block } in held {
-            let readings = match block::decode_readings(&block) {
-                Ok(readings) => readings,
-                Err(err) => {
-                    error!(component, error = %log::chain(&err), "readings held back cannot be read and are lost");
-                    continue;
-                }
-            };
-            let seat = self.seats.entry(component).or_insert_with(Seat::retired);
-            seat.hold.push(stream, timeline, &readings);
-        }
-        self.raised.extend(raised);
     }
 
     /// Lets a component work on readings of one stream and timeline, oldest first.
@@ -164,10 +164,10 @@ impl Roster {
         if seat.fallback() == Fallback::Hold || !seat.hold.is_empty() {
             seat.keep((stream, timeline), &readings, desk.now);
             self.drain(name, desk, sink);
-        } else if let Some(processor) = &mut seat.processor {
-            let Processed { readings, alarms, .. } = desk.give(processor, stream, &readings);
+        } else if let Some(Processed { readings, alarms, .. }) = seat.give(stream, &readings, desk) {
             sink(stream, timeline, Worked { readings, alarms });
         } else {
+            self.miss(desk.now);
             self.go_past(name, (stream, timeline), readings, sink);
         }
         if let Some(alarm) = self.alarm(name, stream, time, desk) {
@@ -187,6 +187,7 @@ impl Roster {
         while let Some(opened) = self.opener.as_mut().and_then(|opener| opener.next(Instant::now())) {
             self.install(opened, now);
         }
+        self.advance(now);
         self.open_again(now);
         let waiting = self.seats.iter().filter(|(_, seat)| !seat.hold.is_empty());
         for name in waiting.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
@@ -195,10 +196,12 @@ impl Roster {
     }
 
     /// Does what an operator says.
-    pub(super) fn obey(&mut self, order: &Order) -> Answer {
+    pub(super) fn obey(&mut self, order: Order, now: Nanos) -> Answer {
         match order {
+            Order::Deploy { component, state, artifact, .. } => self.deploy(&component, state, artifact, now),
+            Order::Rollback { component } => self.roll_back(&component, now),
             Order::Release { component: name } => {
-                let Some(seat) = self.seats.get_mut(name).filter(|seat| seat.is_current()) else {
+                let Some(seat) = self.seats.get_mut(&name).filter(|seat| seat.is_current()) else {
                     return Answer::Refused(format!("there is no component {name}"));
                 };
                 if !seat.processor.as_mut().is_some_and(Processor::release) {
@@ -211,47 +214,32 @@ impl Roster {
         }
     }
 
-    /// The states to store with a checkpoint.
-    pub(super) fn snapshots(&mut self) -> Vec<(String, Vec<u8>)> {
-        let running =
-            self.seats.iter_mut().filter_map(|(name, seat)| Some((name.clone(), seat.processor.as_mut()?)));
-        let running = running.filter_map(|(name, processor)| Some((name, processor.snapshot()?)));
-        running.collect::<Vec<_>>().into_iter().chain(self.absent.snapshots()).collect()
-    }
-
-    /// The readings held back, to store with a checkpoint.
-    pub(super) fn held(&self) -> Vec<Held> {
-        let held = |name: &String, piece: &Piece| Held {
-            component: name.clone(),
-            stream: piece.stream,
-            timeline: piece.timeline,
-            block: block::encode_readings(&piece.readings),
-        };
-        let pieces =
-            self.seats.iter().flat_map(|(name, seat)| seat.hold.pieces().map(move |piece| (name, piece)));
-        pieces.map(|(name, piece)| held(name, piece)).collect()
-    }
-
-    /// The alarms raised, to store with a checkpoint.
-    pub(super) fn raised(&self) -> Vec<(StreamId, String)> {
-        self.raised.iter().cloned().collect()
-    }
-
     /// How each component is.
-    pub(super) fn stats(&self) -> BTreeMap<String, ComponentStats> {
+    pub(super) fn stats(&self, now: Nanos) -> BTreeMap<String, ComponentStats> {
         let current = self.seats.iter().filter(|(_, seat)| seat.is_current());
-        current.map(|(name, seat)| (name.clone(), seat.stats(self.absent.get(name)))).collect()
+        current.map(|(name, seat)| (name.clone(), seat.stats(self.absent.get(name), now))).collect()
     }
 
     /// Takes a component that was opened, with the state of its predecessor; or notes that it could not be.
     fn install(&mut self, opened: Opened, now: Nanos) {
-        let Opened { name, mark, outcome } = opened;
-        let Some(seat) = self.seats.get_mut(&name) else { return };
+        let Some(seat) = self.seats.get_mut(&opened.name) else { return };
+        match opened.role {
+            Role::Candidate => return seat.try_out(opened, now),
+            Role::Predecessor => return seat.stand_by(opened),
+            // Another version has taken its place meanwhile.
+            Role::Lead if opened.version != *seat.deployment.version() => return,
+            Role::Lead => {}
+        }
+        let Opened { name, mark, configured, outcome, .. } = opened;
         seat.mark = mark;
+        seat.deployment.names(configured);
         let mut processor = match outcome {
             Ok(processor) => processor,
             Err(err) => {
                 let why = log::chain(&err).to_string();
+                if seat.processor.is_none() && seat.deployment.is_on_probation() {
+                    return self.take_back(&name, &why, now);
+                }
                 error!(
                     component = name,
                     error = why,
@@ -275,6 +263,7 @@ impl Roster {
         }
         info!(component = name, "component ready");
         seat.hold.forgive();
+        processor.play(seat.part(), &name, processor.counters().clone());
         seat.processor = Some(processor);
     }
 
@@ -284,7 +273,7 @@ impl Roster {
         if let Some(seat) = self.absent.due(now).and_then(|name| self.seats.get(&name))
             && let Some(component) = &seat.component
         {
-            opener.open(component, Arc::default());
+            opener.open(component, Role::Lead, seat.deployment.version().clone(), Arc::default());
         }
         if now.saturating_sub(self.looked_at) < LOOK {
             return;
@@ -292,14 +281,18 @@ impl Roster {
         self.looked_at = now;
         for (name, seat) in &mut self.seats {
             let (Some(component), Some(processor)) = (&seat.component, &seat.processor) else { continue };
-            if !processor.is_quarantined() || opener.is_opening(name) {
+            if !processor.is_quarantined()
+                || seat.deployment.is_under_way()
+                || opener.is_opening(name, Role::Lead)
+            {
                 continue;
             }
             let mark = FileMark::of(&component.path);
             if mark.is_some() && mark != seat.mark {
                 seat.mark = mark;
                 info!(component = name, "the file of a quarantined component has changed, opening it");
-                opener.open(component, processor.counters().clone());
+                seat.deployment.supersede();
+                opener.open(component, Role::Lead, None, processor.counters().clone());
             }
         }
     }
@@ -308,18 +301,22 @@ impl Roster {
     fn drain(&mut self, name: &str, desk: &mut Desk<'_>, sink: Sink<'_>) {
         let Some(seat) = self.seats.get_mut(name) else { return };
         let waits = seat.fallback() == Fallback::Hold;
-        let Some(processor) = &mut seat.processor else {
+        if seat.processor.is_none() {
             // The fallback was another when these were held back, or the component is no longer configured.
             while !waits && let Some(piece) = self.seats.get_mut(name).and_then(|seat| seat.hold.next()) {
                 self.go_past(name, (piece.stream, piece.timeline), piece.readings, sink);
             }
             return;
-        };
+        }
         let mut room = DRAIN_READINGS_MAX;
-        while room > 0 && (!waits || processor.would_work(desk.now)) {
+        while room > 0 && (!waits || seat.would_work(desk.now)) {
             let Some(piece) = seat.hold.next() else { break };
             room = room.saturating_sub(piece.readings.len());
-            let processed = desk.give(processor, piece.stream, &piece.readings);
+            let Some(processed) = seat.give(piece.stream, &piece.readings, desk) else {
+                // A version was taken back that had no predecessor.
+                seat.hold.put_back(piece);
+                break;
+            };
             let Processed { readings, alarms, held, failed_on, .. } = processed;
             sink(piece.stream, piece.timeline, Worked { readings, alarms });
             // A piece is one call's, so all of it is held or nothing.
@@ -353,40 +350,5 @@ impl Roster {
         }
         self.absent.pass_by(name, readings.len());
         sink(stream, timeline, Worked { readings, alarms: Vec::new() });
-    }
-
-    /// Tells the hub, once for each stream, that a component is quarantined, and that it works again. `time` is that of
-    /// the readings at hand.
-    fn alarm(&mut self, name: &str, stream: StreamId, time: Nanos, desk: &mut Desk<'_>) -> Option<Alarm> {
-        let processor = self.seats.get(name)?.processor.as_ref()?;
-        let active = processor.is_quarantined();
-        let key = (stream, name.to_owned());
-        let message = match (active, self.raised.contains(&key)) {
-            (true, false) => {
-                self.raised.insert(key);
-                format!(
-                    "component {name} has failed too often and is not started again: {}",
-                    processor.last_fault()
-                )
-            }
-            (false, true) if processor.is_running() => {
-                self.raised.remove(&key);
-                format!("component {name} works again")
-            }
-            _ => return None,
-        };
-        match desk.register(stream, &format!("frond/component/{name}"), "") {
-            Ok(series) => Some(Alarm { series, time, active, name: ALARM.to_owned(), message, value: 0.0 }),
-            Err(why) => {
-                warn!(component = name, why, "the hub is not told of the component's quarantine");
-                None
-            }
-        }
-    }
-}
-
-fn restore_one(name: &str, processor: &mut Processor, snapshot: Vec<u8>) {
-    if let Restored::SetAside(reason) = processor.restore_from(snapshot) {
-        error!(component = name, reason, "component does not take its state back; it starts without");
     }
 }

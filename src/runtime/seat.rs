@@ -1,4 +1,4 @@
-//! One component's place among the others: its code at work, or none, and the readings that wait for it.
+//! One component's place among the others: its code at work, or none, a version beside it, and the readings that wait.
 
 use tracing::error;
 
@@ -7,6 +7,7 @@ use crate::sample::{Nanos, Reading, StreamId, Timeline};
 
 use super::Processor;
 use super::absent::Absence;
+use super::deployment::Deployment;
 use super::hold::Hold;
 use super::opener::FileMark;
 use super::stats::{ComponentStats, Standing};
@@ -21,6 +22,10 @@ pub(super) struct Seat {
     pub(super) mark: Option<FileMark>,
     /// Readings that wait.
     pub(super) hold: Hold,
+    /// What was deployed in the place of the configuration's file, and what is being deployed.
+    pub(super) deployment: Deployment,
+    /// The state for whatever is opened next, when a version without a predecessor was taken back.
+    pub(super) state: Option<Option<Vec<u8>>>,
 }
 
 // === impl Seat ===
@@ -29,12 +34,15 @@ impl Seat {
     /// Of a configured component.
     pub(super) fn of(component: config::Component) -> Seat {
         let hold = Hold::new(component.hold_readings_max);
-        Seat { component: Some(component), processor: None, mark: None, hold }
+        let deployment = Deployment::none(Some(&component));
+        Seat { component: Some(component), processor: None, mark: None, hold, deployment, state: None }
     }
 
     /// Of one that is no longer configured; what waits for it was bounded when it was held back.
     pub(super) fn retired() -> Seat {
-        Seat { component: None, processor: None, mark: None, hold: Hold::new(usize::MAX) }
+        let hold = Hold::new(usize::MAX);
+        let deployment = Deployment::none(None);
+        Seat { component: None, processor: None, mark: None, hold, deployment, state: None }
     }
 
     /// What becomes of readings that the component does not work on.
@@ -57,6 +65,7 @@ impl Seat {
         if let Some(processor) = &mut self.processor {
             processor.count_excess(now, readings.len());
         }
+        self.deployment.count_excess(now, readings.len());
         let dropped = self.hold.push(stream, timeline, readings);
         if dropped > 0 && self.hold.dropped() == dropped as u64 {
             error!(
@@ -67,14 +76,19 @@ impl Seat {
         }
     }
 
+    /// Whether the next batch would be given to an instance.
+    pub(super) fn would_work(&mut self, now: Nanos) -> bool {
+        self.processor.as_mut().is_some_and(|processor| processor.would_work(now))
+    }
+
     /// How the component is.
-    pub(super) fn stats(&self, absence: Option<&Absence>) -> ComponentStats {
+    pub(super) fn stats(&self, absence: Option<&Absence>, now: Nanos) -> ComponentStats {
         let mut stats = match (&self.processor, absence) {
             (Some(processor), _) => ComponentStats {
                 standing: standing(processor),
                 state_bytes: processor.state_bytes() as u64,
                 last_fault: Some(processor.last_fault().to_owned()).filter(|fault| !fault.is_empty()),
-                ..ComponentStats::of(processor.counters())
+                ..ComponentStats::of(self.counters().unwrap_or(processor.counters()))
             },
             (None, Some(absence)) => ComponentStats {
                 absent: Some(absence.why.clone()),
@@ -87,6 +101,7 @@ impl Seat {
         stats.held = self.hold.len() as u64;
         stats.hold_dropped = self.hold.dropped();
         stats.fallback = self.fallback();
+        stats.deployment = self.deployment.stats(now);
         stats
     }
 }

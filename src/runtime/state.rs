@@ -4,11 +4,14 @@
 //! version u8 | postcard
 //! 1: [(stream, reducer snapshot)], [(component, snapshot)]
 //! 2: the same, [readings held back], [(stream, component) whose quarantine the hub was told of]
+//! 3: the same, [deployments]
 //! ```
-//! Version 1 is written as long as it has room for everything: a gateway that goes back to an older frond can then read
+//! The lowest version is written that has room for everything: a gateway that goes back to an older frond can then read
 //! what the newer one wrote.
 
 use serde::{Deserialize, Serialize};
+
+use super::deployment::record::Record;
 
 use crate::sample::{StreamId, Timeline};
 
@@ -23,6 +26,8 @@ pub struct State {
     pub held: Vec<Held>,
     /// Streams whose alarm about a quarantined component has not been cleared.
     pub raised: Vec<(StreamId, String)>,
+    /// What was deployed, and what is under way.
+    pub deployments: Vec<Record>,
 }
 
 /// Readings held back.
@@ -42,6 +47,8 @@ pub struct Held {
 type Version1 = (Vec<(StreamId, Vec<u8>)>, Vec<(String, Vec<u8>)>);
 /// What version 2 has more.
 type More = (Vec<Held>, Vec<(StreamId, String)>);
+/// What version 3 has more.
+type Deployments = (Vec<Record>,);
 
 /// A state that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +66,10 @@ pub enum StateError {
 impl State {
     /// Encodes the state.
     pub fn encode(&self) -> Vec<u8> {
-        let encoded = if self.held.is_empty() && self.raised.is_empty() {
+        let encoded = if !self.deployments.is_empty() {
+            let all = (&self.reducers, &self.components, &self.held, &self.raised, &self.deployments);
+            postcard::to_extend(&all, vec![3])
+        } else if self.held.is_empty() && self.raised.is_empty() {
             postcard::to_extend(&(&self.reducers, &self.components), vec![1])
         } else {
             let all = (&self.reducers, &self.components, &self.held, &self.raised);
@@ -70,23 +80,34 @@ impl State {
 
     /// Decodes a state; no bytes at all are the state of a new gateway.
     pub fn decode(bytes: &[u8]) -> Result<State, StateError> {
-        let ((reducers, components), (held, raised)): (Version1, More) = match bytes {
+        let (before, more, deployments): (Version1, More, Deployments) = match bytes {
             [] => Default::default(),
-            [1, rest @ ..] => (postcard::from_bytes(rest).map_err(StateError::Damaged)?, More::default()),
-            [2, rest @ ..] => postcard::from_bytes(rest).map_err(StateError::Damaged)?,
+            [1, rest @ ..] => (read(rest)?, More::default(), Deployments::default()),
+            [2, rest @ ..] => {
+                let (before, more) = read(rest)?;
+                (before, more, Deployments::default())
+            }
+            [3, rest @ ..] => read(rest)?,
             [version, ..] => return Err(StateError::Version(*version)),
         };
-        Ok(State { reducers, components, held, raised })
+        let ((reducers, components), (held, raised), (deployments,)) = (before, more, deployments);
+        Ok(State { reducers, components, held, raised, deployments })
     }
+}
+
+fn read<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, StateError> {
+    postcard::from_bytes(bytes).map_err(StateError::Damaged)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::deployment::record::{Digest, Ending, History, How, Saved};
+    use crate::runtime::order::Inheritance;
     use crate::sample::BootId;
 
     /// What the golden files hold; those of released versions are never changed.
-    fn golden() -> [(&'static [u8], State); 2] {
+    fn golden() -> [(&'static [u8], State); 3] {
         let first = State {
             reducers: vec![(StreamId(3), vec![1, 2, 3]), (StreamId(400), vec![])],
             components: vec![("limits".into(), vec![7; 5])],
@@ -103,9 +124,50 @@ mod tests {
             raised: vec![(StreamId(400), "vibration".into())],
             ..first.clone()
         };
+        let third = State { deployments: deployments(), ..second.clone() };
         [
             (include_bytes!("../../tests/compat/v1/state.bin"), first),
             (include_bytes!("../../tests/compat/v2/state.bin"), second),
+            (include_bytes!("../../tests/compat/v3/state.bin"), third),
+        ]
+    }
+
+    /// One in each phase, and one of each end.
+    fn deployments() -> Vec<Record> {
+        let digest = |digit: &str| Digest::parse(&digit.repeat(64));
+        let record = |component: &str, saved, version, last| Record {
+            component: component.to_owned(),
+            configured: digest("a"),
+            version,
+            saved,
+            history: History {
+                begun: 300,
+                confirmed: 2,
+                refused: 1,
+                rolled_back: 4,
+                open: component == "vibration",
+                last,
+            },
+        };
+        let end = |how, digest| Some(Ending { how, digest, why: "it was so".to_owned() });
+        let begun = |digit, inheritance| Saved::Begun { digest: digest(digit).unwrap(), inheritance };
+        let probation = |before, snapshot| Saved::Probation { before, left: 1 << 40, batches: 700, snapshot };
+        vec![
+            record("limits", Saved::Current, digest("b"), end(How::Confirmed, digest("b"))),
+            record("vibration", begun("c", Inheritance::Carried), None, end(How::Refused, None)),
+            record(
+                "calibrate",
+                begun("d", Inheritance::Fresh),
+                digest("e"),
+                end(How::RolledBack, digest("c")),
+            ),
+            record(
+                "downsample",
+                probation(None, Some(vec![4, 5, 6])),
+                digest("f"),
+                end(How::Superseded, digest("0")),
+            ),
+            Record { configured: None, ..record("filter", probation(digest("1"), None), digest("2"), None) },
         ]
     }
 
@@ -117,7 +179,8 @@ mod tests {
             assert_eq!(state.encode(), bytes);
         }
         assert_eq!(State::decode(&[]).unwrap(), State::default());
-        assert!(matches!(State::decode(&[3, 0]), Err(StateError::Version(3))));
+        assert!(matches!(State::decode(&[4, 0]), Err(StateError::Version(4))));
+        assert!(matches!(State::decode(&[3, 1]), Err(StateError::Damaged(_))));
         assert!(matches!(State::decode(&[2, 1]), Err(StateError::Damaged(_))));
     }
 }

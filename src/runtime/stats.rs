@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Counters;
+use super::deployment::record::How;
 use crate::config::Fallback;
 
 /// What the pipeline tells about itself.
@@ -119,6 +120,57 @@ pub struct ComponentStats {
     /// Log lines dropped.
     #[serde(default)]
     pub log_lines_dropped: u64,
+    /// Its deployments, if there ever was one.
+    #[serde(default)]
+    pub deployment: Option<DeploymentStats>,
+}
+
+/// Where a deployment is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// None is under way.
+    #[default]
+    Current,
+    /// A new version is being compiled and opened.
+    Opening,
+    /// It gets a copy of every batch.
+    Trial,
+    /// It is at work, and the old one goes on in the background.
+    Probation,
+}
+
+/// The deployments of one component. Its counters outlive the process.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct DeploymentStats {
+    /// Where the present one is.
+    pub stage: Stage,
+    /// SHA-256 of the file at work.
+    pub at_work: Option<String>,
+    /// That of the version on trial, or of the old one during a probation.
+    pub beside: Option<String>,
+    /// What is at work was deployed, and is not the file that the configuration names.
+    pub deployed: bool,
+    /// Batches that the new version has worked on in this phase.
+    pub batches: u64,
+    /// Seconds of the trial or probation that are left.
+    pub left_s: Option<u64>,
+    /// Deployments begun.
+    pub begun: u32,
+    /// Those whose version stayed.
+    pub confirmed: u32,
+    /// Those whose version never was at work.
+    pub refused: u32,
+    /// Those that were taken back.
+    pub rolled_back: u32,
+    /// How the last one ended.
+    pub last: Option<How>,
+    /// The version it was about.
+    pub last_digest: Option<String>,
+    /// Why it ended.
+    pub last_why: Option<String>,
+    /// Microseconds for which the last switch since the start held up the pipeline.
+    pub switch_us: Option<u64>,
 }
 
 // === impl ComponentStats ===

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 
 use bytes::Bytes;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
@@ -47,6 +47,7 @@ pub(crate) struct Voice {
 struct Budget {
     lines: AtomicU32,
     refilled: AtomicI64,
+    hushed: AtomicBool,
 }
 
 /// Standard output or error.
@@ -66,7 +67,11 @@ struct Stream {
 
 impl Voice {
     pub(crate) fn new(component: &str, counters: Arc<Counters>) -> Voice {
-        let budget = Budget { lines: AtomicU32::new(LINES_AT_ONCE), refilled: AtomicI64::new(i64::MIN) };
+        let budget = Budget {
+            lines: AtomicU32::new(LINES_AT_ONCE),
+            refilled: AtomicI64::new(i64::MIN),
+            hushed: AtomicBool::new(false),
+        };
         Voice { component: component.into(), budget: Arc::new(budget), counters }
     }
 
@@ -82,8 +87,16 @@ impl Voice {
         }
     }
 
+    /// Nothing that is said from now on is written, or all of it again. Counts for instances that run already, too.
+    pub(crate) fn hush(&self, hushed: bool) {
+        self.budget.hushed.store(hushed, Ordering::Relaxed);
+    }
+
     /// Writes one line, or drops and counts it.
     pub(crate) fn say(&self, level: Level, line: &str) {
+        if self.budget.hushed.load(Ordering::Relaxed) {
+            return;
+        }
         let take = |lines: u32| lines.checked_sub(1);
         if self.budget.lines.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {
             bump(&self.counters.log_lines_dropped);

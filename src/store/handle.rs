@@ -41,6 +41,8 @@ pub struct Batch {
 pub enum Command {
     /// Number a series, new or known.
     Intern { stream: StreamId, entry: SeriesEntry, reply: oneshot::Sender<Result<SeriesId, SeriesDenied>> },
+    /// The number of a series that has one.
+    Find { stream: StreamId, name: String, reply: oneshot::Sender<Option<SeriesId>> },
     /// Outputs of a lane with an id above `after`, oldest first, at least one if there is any, up to `bytes_max`.
     Outputs { lane: Lane, after: u64, bytes_max: usize, reply: oneshot::Sender<Vec<OutRow>> },
     /// The hub holds these; delete them with the next commit.
@@ -163,6 +165,11 @@ impl Handle {
         entry: SeriesEntry,
     ) -> Result<Result<SeriesId, SeriesDenied>, StoreGone> {
         self.ask(|reply| Command::Intern { stream, entry, reply }).await
+    }
+
+    /// The number of a series that has one.
+    pub async fn find(&self, stream: StreamId, name: &str) -> Result<Option<SeriesId>, StoreGone> {
+        self.ask(|reply| Command::Find { stream, name: name.to_owned(), reply }).await
     }
 
     /// Outputs of `lane` after `after`, see [`Command::Outputs`].

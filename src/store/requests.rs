@@ -25,6 +25,9 @@ impl Store {
                 }
                 let _ = reply.send(outcome);
             }
+            Command::Find { stream, name, reply } => {
+                let _ = reply.send(self.names.find_series(stream, &name));
+            }
             Command::Outputs { lane, after, bytes_max, reply } => {
                 let correction = |boot| self.names.boot_entry(BootId(boot)).and_then(|boot| boot.correction);
                 let rows = table::outputs(&self.db, &self.ledger, lane, after, bytes_max, correction);

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::watch;
 
+use super::blobs::BlobError;
 use crate::runtime::{self, Counters};
 
 /// Counters of one workload, beside those that every component has.
@@ -14,6 +15,8 @@ pub struct Account {
     pub received: AtomicU64,
     /// Messages dropped because the inbox was full.
     pub dropped: AtomicU64,
+    /// Messages of timers that fell due while the one before still waited, or nobody could look.
+    pub ticks_missed: AtomicU64,
     /// Messages handled without an error.
     pub handled: AtomicU64,
     /// Messages that the component answered with an error.
@@ -30,6 +33,12 @@ pub struct Account {
     pub writes: AtomicU64,
     /// Writes refused because of a quota.
     pub over_quota: AtomicU64,
+    /// Objects and containers written, moved or removed.
+    pub blob_writes: AtomicU64,
+    /// Objects that could not be read or written: a full disk, a damaged file.
+    pub blob_faults: AtomicU64,
+    /// Secrets shown to the component.
+    pub revealed: AtomicU64,
     /// Connections to MQTT lost, and attempts that failed.
     pub disconnects: AtomicU64,
     /// Requests by HTTP that hosts gave no answer to.
@@ -74,6 +83,9 @@ pub struct WorkloadStatus {
     pub received: u64,
     /// Messages dropped because the inbox was full.
     pub dropped: u64,
+    /// Messages of timers that fell due while the one before still waited; they are not made up for.
+    #[serde(default)]
+    pub ticks_missed: u64,
     /// Messages handled without an error.
     pub handled: u64,
     /// Messages that the component answered with an error.
@@ -90,6 +102,12 @@ pub struct WorkloadStatus {
     pub writes: u64,
     /// Writes refused because of a quota.
     pub over_quota: u64,
+    /// Objects and containers written, moved or removed.
+    pub blob_writes: u64,
+    /// Objects that could not be read or written: a full disk, a damaged file.
+    pub blob_faults: u64,
+    /// Secrets shown to the component.
+    pub revealed: u64,
     /// Connections to MQTT lost, and attempts that failed.
     pub disconnects: u64,
     /// Requests by HTTP that hosts gave no answer to.
@@ -119,6 +137,19 @@ pub struct WorkloadStatus {
 /// Adds one.
 pub(super) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
+}
+
+// === impl Account ===
+
+impl Account {
+    /// Counts what an operator may have to look at; anything else is between a component and its objects.
+    pub(super) fn count_blob_error(&self, error: &BlobError) {
+        match error {
+            BlobError::Bytes { .. } | BlobError::Objects { .. } => count(&self.over_quota),
+            BlobError::Damaged | BlobError::Full | BlobError::Disk(_) => count(&self.blob_faults),
+            _ => {}
+        }
+    }
 }
 
 // === impl View ===
@@ -155,6 +186,7 @@ impl View {
             reason,
             received: read(&account.received),
             dropped: read(&account.dropped),
+            ticks_missed: read(&account.ticks_missed),
             handled: read(&account.handled),
             failed: read(&account.failed),
             lost: read(&account.lost),
@@ -163,6 +195,9 @@ impl View {
             refused: read(&account.refused),
             writes: read(&account.writes),
             over_quota: read(&account.over_quota),
+            blob_writes: read(&account.blob_writes),
+            blob_faults: read(&account.blob_faults),
+            revealed: read(&account.revealed),
             disconnects: read(&account.disconnects),
             unanswered: read(&account.unanswered),
             turned_away: read(&account.turned_away),
@@ -206,19 +241,23 @@ impl std::fmt::Display for WorkloadStatus {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{}; {} messages in, {} handled, {} failed, {} lost, {} dropped; {} published, {} requests, {} refused; \
-             {} writes, {} over quota; {} restarts; {} unanswered, {} turned away by HTTP",
+            "{}; {} messages in, {} handled, {} failed, {} lost, {} dropped, {} ticks missed; {} published, {} requests, \
+             {} refused; {} writes, {} of objects, {} over quota, {} disk faults; {} restarts; {} unanswered, {} turned \
+             away by HTTP",
             self.state,
             self.received,
             self.handled,
             self.failed,
             self.lost,
             self.dropped,
+            self.ticks_missed,
             self.published,
             self.requests,
             self.refused,
             self.writes,
+            self.blob_writes,
             self.over_quota,
+            self.blob_faults,
             self.restarts,
             self.unanswered,
             self.turned_away

@@ -4,8 +4,11 @@
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, HasSelf, Lift, Linker, Lower, Resource, ResourceType};
 
+use super::bindings::wasi::blobstore;
 use super::bindings::wasi::keyvalue::{atomics, batch, store};
 use super::bindings::wasmcloud::messaging::{consumer, types};
+use super::bindings::wasmcloud::secrets;
+use super::gateway::frond::device;
 use super::room::Room;
 use crate::config::LinkEnd;
 use crate::runtime::voice::Level;
@@ -62,6 +65,15 @@ pub(super) fn link(linker: &mut Linker<Room>) -> wasmtime::Result<()> {
     store::add_to_linker::<Room, HasSelf<Room>>(linker, |room| room)?;
     atomics::add_to_linker::<Room, HasSelf<Room>>(linker, |room| room)?;
     batch::add_to_linker::<Room, HasSelf<Room>>(linker, |room| room)?;
+    blobstore::types::add_to_linker::<Room, HasSelf<Room>>(linker, |room| room)?;
+    blobstore::container::add_to_linker::<Room, HasSelf<Room>>(linker, |room| room)?;
+    blobstore::blobstore::add_to_linker::<Room, HasSelf<Room>>(linker, |room| room)?;
+    secrets::store::add_to_linker::<Room, HasSelf<Room>>(linker, |room| room)?;
+    secrets::reveal::add_to_linker::<Room, HasSelf<Room>>(linker, |room| room)?;
+    device::types::add_to_linker::<Room, HasSelf<Room>>(linker, |room| room)?;
+    device::modbus::add_to_linker::<Room, HasSelf<Room>>(linker, |room| room)?;
+    device::serial::add_to_linker::<Room, HasSelf<Room>>(linker, |room| room)?;
+    device::gpio::add_to_linker::<Room, HasSelf<Room>>(linker, |room| room)?;
     for name in CONFIG {
         let mut instance = linker.instance(name)?;
         instance.func_wrap("get", |cx: Seen<'_>, (key,): (String,)| {
@@ -125,12 +137,14 @@ fn choose(
         named(|end| matches!(end, LinkEnd::Target(_))),
         named(|end| matches!(end, LinkEnd::HttpTarget(_))),
     );
+    let has_blobs = named(|end| matches!(end, LinkEnd::Blobs { .. }));
     let mut unknown = None;
     for interface in interfaces {
         let CallTarget(interface) = room.table.delete(interface)?;
         let has_link = match interface.split('/').next() {
             Some("wasi:keyvalue") => keeps,
             Some("wasmcloud:messaging") => sends,
+            Some("wasi:blobstore") => has_blobs,
             Some("wasi:http") => asks,
             _ => false,
         };
@@ -138,10 +152,8 @@ fn choose(
             room.chosen.insert(interface, name.to_owned());
         } else {
             // Calls of an interface that the gateway has go by no link then, and say so; of another nothing is kept.
-            if ["wasi:keyvalue/", "wasmcloud:messaging/", "wasi:http/"]
-                .iter()
-                .any(|ours| interface.starts_with(ours))
-            {
+            let ours = ["wasi:keyvalue/", "wasi:blobstore/", "wasi:http/", "wasmcloud:messaging/"];
+            if ours.iter().any(|package| interface.starts_with(package)) {
                 room.chosen.insert(interface.clone(), String::new());
             }
             unknown = Some(format!("there is no [[component.link]] named {name:?} for {interface}"));

@@ -22,6 +22,8 @@ pub(super) enum Way {
     Mqtt { correlation: Option<Bytes> },
     /// By NATS.
     Nats,
+    /// From a timer, which takes no answers.
+    Timer,
 }
 
 /// A message.
@@ -126,6 +128,19 @@ impl Inbox {
         waiting.bytes += bytes;
         waiting.post.push_back(post);
         self.filled.notify_one();
+    }
+
+    /// Puts the message of a timer in, unless its last one still waits: they do not pile up.
+    pub fn tick(&self, subject: &str) {
+        let waits = {
+            let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_it = |letter: &Letter| letter.way == Way::Timer && letter.subject == subject;
+            waiting.post.iter().any(|post| matches!(post, Post::Letter(letter) if is_it(letter)))
+        };
+        if waits {
+            return count(&self.account.ticks_missed);
+        }
+        self.put(Letter { subject: subject.to_owned(), body: Bytes::new(), reply_to: None, way: Way::Timer });
     }
 
     /// The oldest message.

@@ -51,7 +51,8 @@ impl Instance {
     ///
     /// Cancel-safe: what was begun is dropped.
     pub async fn start(code: &Code, tools: &Arc<Tools>, deadline: Duration) -> Result<Instance, Fault> {
-        let mut store = Store::new(code.pre.engine(), Room::new(Arc::clone(tools)));
+        let mut store =
+            Store::new(code.pre.engine(), Room::new(Arc::clone(tools), Arc::clone(&code.secrets)));
         store.limiter(|room| &mut room.meter);
         store.set_hostcall_fuel(TAKEN_BYTES_MAX);
         store.set_epoch_deadline(TICKS_AT_A_TIME);

@@ -83,12 +83,12 @@ impl Room {
                 };
                 self.tools.postbox.publish(&subject, 1, false, body, properties)
             }
-            (None, None) => Err("there is no link of this name to publish by".to_owned()),
-            (None, Some(Target::Nats { subjects })) => {
+            (None | Some(Way::Timer), None) => Err("there is no link of this name to publish by".to_owned()),
+            (None | Some(Way::Timer), Some(Target::Nats { subjects })) => {
                 allowed_subject(subjects, &subject)?;
                 self.tools.lattice.publish(subject, reply_to, body).await
             }
-            (None, Some(Target::Mqtt { topics, qos, retain, map })) => {
+            (None | Some(Way::Timer), Some(Target::Mqtt { topics, qos, retain, map })) => {
                 let topic = map.get(&subject).cloned().unwrap_or(subject);
                 allowed_topic(topics, &topic)?;
                 let properties = PublishProperties { response_topic: reply_to, ..Default::default() };

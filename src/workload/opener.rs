@@ -3,16 +3,16 @@
 //! Owns the engine of workloads with its epoch thread. Nothing but the cache of compiled code outlives it. Requests are
 //! worked off one by one: compiling takes a processor for seconds.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 use wasmtime::component::{Component, InstancePre, Linker};
-
 use wasmtime_wasi_http::p2::bindings::exports::wasi::http::incoming_handler;
 
 use super::bindings::exports::wasmcloud::messaging::handler;
 use super::room::Room;
+use super::secrets::{SecretError, Secrets};
 use super::{grants, imports};
 use crate::config::{self, LinkEnd};
 use crate::runtime::{Cause, Counters, Host, HostError, code};
@@ -42,9 +42,21 @@ pub enum OpenError {
          interfaces that go with them"
     )]
     Contract { component: String, source: Cause },
+    /// A secret that it is given is not there.
+    #[error("component {component}: a secret that it is given is not to be had")]
+    Secret { component: String, source: SecretError },
     /// The gateway is stopping.
     #[error("the gateway is stopping")]
     Stopping,
+}
+
+/// What of a component is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Door {
+    /// It is given messages.
+    Messages,
+    /// It is asked by HTTP.
+    Pages,
 }
 
 /// Code that may be instantiated. Keeps the engine's epoch thread alive.
@@ -54,6 +66,7 @@ pub(super) struct Code {
     pub handler: Option<handler::GuestIndices>,
     /// … and requests by HTTP.
     pub pages: Option<incoming_handler::GuestIndices>,
+    pub secrets: Arc<Secrets>,
     _engine: Arc<Engine>,
 }
 
@@ -63,8 +76,7 @@ struct Engine {
 }
 
 struct Request {
-    component: config::Component,
-    links: Vec<config::Link>,
+    workload: config::Workload,
     counters: Arc<Counters>,
     reply: oneshot::Sender<Result<Code, OpenError>>,
 }
@@ -82,11 +94,46 @@ pub struct Opener {
     cache_dir: PathBuf,
 }
 
-/// Opens a workload once and lets it go, for `frond check`.
+/// Opens a workload once and lets it go, for `frond check`. Its secrets are not looked for: the service has them, not
+/// whoever checks.
 pub fn try_open(workload: &config::Workload, compiler: PathBuf, cache_dir: PathBuf) -> Result<(), OpenError> {
     let engine = Arc::new(Engine::new()?);
-    open(&engine, &workload.component, &workload.links, &Counters::default(), (&compiler, &cache_dir))
-        .map(|_| ())
+    let none = Secrets::default();
+    open(&engine, workload, none, &Counters::default(), (&compiler, &cache_dir)).map(|_| ())
+}
+
+/// Opens a component once as if every link it can be given were there, and lets it go.
+pub fn try_open_linked(
+    component: &config::Component,
+    compiler: &Path,
+    cache_dir: &Path,
+) -> Result<(), OpenError> {
+    let engine = Arc::new(Engine::new()?);
+    let code = code::load(&engine.host, component, compiler, cache_dir, &Counters::default())?;
+    let ty = code.component_type();
+    let doors: Vec<Door> =
+        ty.exports(&engine.host.engine).filter_map(|(name, _)| Door::of_export(name)).collect();
+    link(&engine, component, &code, Secrets::default(), &doors).map(|_| ())
+}
+
+// === impl Door ===
+
+impl Door {
+    fn of_link(end: &LinkEnd) -> Option<Door> {
+        match end {
+            LinkEnd::Source(_) => Some(Door::Messages),
+            LinkEnd::HttpSource(_) => Some(Door::Pages),
+            _ => None,
+        }
+    }
+
+    fn of_export(name: &str) -> Option<Door> {
+        match name.split_once('@')?.0 {
+            "wasmcloud:messaging/handler" => Some(Door::Messages),
+            "wasi:http/incoming-handler" => Some(Door::Pages),
+            _ => None,
+        }
+    }
 }
 
 // === impl OpenerHandle ===
@@ -98,8 +145,7 @@ impl OpenerHandle {
         counters: Arc<Counters>,
     ) -> Result<Code, OpenError> {
         let (reply, answer) = oneshot::channel();
-        let request =
-            Request { component: workload.component.clone(), links: workload.links.clone(), counters, reply };
+        let request = Request { workload: workload.clone(), counters, reply };
         self.requests.send(request).await.map_err(|_| OpenError::Stopping)?;
         answer.await.map_err(|_| OpenError::Stopping)?
     }
@@ -123,14 +169,15 @@ impl Opener {
     /// Opens until every workload has gone. Runs on a thread of its own.
     pub fn run(mut self) -> Result<(), std::convert::Infallible> {
         let mut engine: Option<Arc<Engine>> = None;
-        while let Some(Request { component, links, counters, reply }) = self.requests.blocking_recv() {
+        while let Some(Request { workload, counters, reply }) = self.requests.blocking_recv() {
             let made = match &engine {
                 Some(engine) => Ok(Arc::clone(engine)),
                 None => Engine::new().map(Arc::new),
             };
             let opened = made.and_then(|made| {
                 engine = Some(Arc::clone(&made));
-                open(&made, &component, &links, &counters, (&self.compiler, &self.cache_dir))
+                let secrets = secrets_of(&workload)?;
+                open(&made, &workload, secrets, &counters, (&self.compiler, &self.cache_dir))
             });
             // Whoever asked may be gone.
             let _ = reply.send(opened);
@@ -158,41 +205,53 @@ impl Engine {
 
 fn open(
     engine: &Arc<Engine>,
-    component: &config::Component,
-    links: &[config::Link],
+    workload: &config::Workload,
+    secrets: Secrets,
     counters: &Counters,
-    (compiler, cache_dir): (&std::path::Path, &std::path::Path),
+    (compiler, cache_dir): (&Path, &Path),
 ) -> Result<Code, OpenError> {
+    let component = &workload.component;
     let code = code::load(&engine.host, component, compiler, cache_dir, counters)?;
-    refuse_ungranted(engine, component, &code, links)?;
+    refuse_ungranted(engine, workload, &code)?;
+    let doors: Vec<Door> = workload.links.iter().filter_map(|link| Door::of_link(&link.end)).collect();
+    link(engine, component, &code, secrets, &doors)
+}
+
+fn link(
+    engine: &Arc<Engine>,
+    component: &config::Component,
+    code: &Component,
+    secrets: Secrets,
+    doors: &[Door],
+) -> Result<Code, OpenError> {
     let contract = |error: wasmtime::Error| OpenError::Contract {
         component: component.name.clone(),
         source: error.into(),
     };
-    let pre = engine.linker.instantiate_pre(&code).map_err(contract)?;
-    let brings = |end: fn(&LinkEnd) -> bool| links.iter().any(|link| end(&link.end));
-    let handler = match brings(|end| matches!(end, LinkEnd::Source(_))) {
+    let pre = engine.linker.instantiate_pre(code).map_err(contract)?;
+    let handler = match doors.contains(&Door::Messages) {
         true => Some(handler::GuestIndices::new(&pre).map_err(contract)?),
         false => None,
     };
-    let pages = match brings(|end| matches!(end, LinkEnd::HttpSource(_))) {
+    let pages = match doors.contains(&Door::Pages) {
         true => Some(incoming_handler::GuestIndices::new(&pre).map_err(contract)?),
         false => None,
     };
-    Ok(Code { pre, handler, pages, _engine: Arc::clone(engine) })
+    Ok(Code { pre, handler, pages, secrets: Arc::new(secrets), _engine: Arc::clone(engine) })
+}
+
+fn secrets_of(workload: &config::Workload) -> Result<Secrets, OpenError> {
+    let component = &workload.component.name;
+    Secrets::read(&workload.secrets)
+        .map_err(|source| OpenError::Secret { component: component.clone(), source })
 }
 
 /// The first import that is not granted.
-fn refuse_ungranted(
-    engine: &Engine,
-    component: &config::Component,
-    code: &Component,
-    links: &[config::Link],
-) -> Result<(), OpenError> {
+fn refuse_ungranted(engine: &Engine, workload: &config::Workload, code: &Component) -> Result<(), OpenError> {
     let ty = code.component_type();
     for (import, _) in ty.imports(&engine.host.engine) {
-        grants::judge(import, links).map_err(|advice| OpenError::Import {
-            component: component.name.clone(),
+        grants::judge(import, &workload.links, &workload.secrets).map_err(|advice| OpenError::Import {
+            component: workload.component.name.clone(),
             import: import.to_owned(),
             advice,
         })?;

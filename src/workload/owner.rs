@@ -11,6 +11,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::account::{Account, Standing, View, count};
+use super::blobs::BlobsHandle;
 use super::http::{Lobby, Outside};
 use super::inbox::{Inbox, Post};
 use super::instance::Instance;
@@ -20,7 +21,9 @@ use super::opener::{Code, OpenError, OpenerHandle};
 use super::postbox::{Door, Postbox, Wanted};
 use super::rate::Rate;
 use super::room::Tools;
+use super::timer::Timers;
 use crate::config::{self, LinkEnd, Source, Target};
+use crate::device::Devices;
 use crate::platform::clock;
 use crate::platform::log::chain;
 use crate::runtime::counters::bump;
@@ -54,6 +57,10 @@ pub struct Setup {
     pub lattice: watch::Receiver<Option<Client>>,
     /// Where values are kept.
     pub keeper: KeeperHandle,
+    /// Where objects are kept.
+    pub blobs: BlobsHandle,
+    /// Devices wired to the gateway.
+    pub devices: Devices,
     /// Who loads and compiles.
     pub opener: OpenerHandle,
 }
@@ -66,6 +73,7 @@ pub struct Workload {
     postbox: Postbox,
     lattice: Lattice,
     lobbies: Vec<Lobby>,
+    timers: Timers,
     opener: OpenerHandle,
     standing: watch::Sender<Standing>,
     release: watch::Receiver<()>,
@@ -91,7 +99,7 @@ struct Owner {
 impl Workload {
     /// The task, and where its status is read from.
     pub fn new(setup: Setup) -> (Workload, View) {
-        let Setup { workload, gateway, door, lattice, keeper, opener } = setup;
+        let Setup { workload, gateway, door, lattice, keeper, blobs, devices, opener } = setup;
         let account = Arc::new(Account::default());
         let counters = Arc::new(Counters::default());
         let inbox = Arc::new(Inbox::new(workload.inbox, Arc::clone(&account)));
@@ -106,6 +114,9 @@ impl Workload {
             postbox: postbox_handle,
             lattice: LatticeHandle::new(lattice.clone()),
             keeper,
+            blobs,
+            devices,
+            deadline: component.deadline,
             voice: Voice::new(&component.name, Arc::clone(&counters)),
             counters: Arc::clone(&counters),
             account: Arc::clone(&account),
@@ -122,13 +133,18 @@ impl Workload {
         let name = component.name.clone();
         let view = View { name, account, counters, standing: seen, release: releaser, shut };
         let lattice = Lattice { client: lattice, subjects: subjects(&workload), inbox: Arc::clone(&inbox) };
+        let timers = Timers::new(&workload.links, Arc::clone(&inbox), Arc::clone(&tools.account));
         let config = workload;
-        (Workload { config, tools, inbox, postbox, lattice, lobbies, opener, standing, release }, view)
+        (
+            Workload { config, tools, inbox, postbox, lattice, lobbies, timers, opener, standing, release },
+            view,
+        )
     }
 
     /// Runs until stopped. Nothing that the component does ends it.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Infallible> {
-        let Workload { config, tools, inbox, postbox, lattice, lobbies, opener, standing, release } = self;
+        let Workload { config, tools, inbox, postbox, lattice, lobbies, timers, opener, standing, release } =
+            self;
         let component = &config.component;
         let life = Life::new(Tolerance {
             failures: component.quarantine_failures,
@@ -143,7 +159,7 @@ impl Workload {
         // Cancel-safe: a call that is cut off takes its instance with it, and nothing is owed for its message.
         stop.run_until_cancelled(async {
             let receiving = join_all(lobbies.into_iter().map(Lobby::receive));
-            tokio::join!(owner.work(), postbox.hold(), lattice.hear(), receiving);
+            tokio::join!(owner.work(), postbox.hold(), lattice.hear(), timers.run(), receiving);
         })
         .await;
         Ok(())

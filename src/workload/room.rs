@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::account::Account;
+use super::blobs::{self, BlobsHandle};
 use super::context;
 use super::http::{Courier, FIELDS_BYTES_MAX, OUTGOING, Outside};
 use super::inbox::Way;
@@ -15,7 +18,9 @@ use super::keyvalue::{KeeperHandle, Place};
 use super::lattice::LatticeHandle;
 use super::postbox::PostboxHandle;
 use super::rate::Rate;
+use super::secrets::Secrets;
 use crate::config::{Link, LinkEnd, Target};
+use crate::device::Devices;
 use crate::runtime::Counters;
 use crate::runtime::meter::Meter;
 use crate::runtime::voice::Voice;
@@ -30,6 +35,10 @@ pub(super) struct Tools {
     pub postbox: PostboxHandle,
     pub lattice: LatticeHandle,
     pub keeper: KeeperHandle,
+    pub blobs: BlobsHandle,
+    pub devices: Devices,
+    /// Of each call.
+    pub deadline: Duration,
     pub voice: Voice,
     pub counters: Arc<Counters>,
     pub account: Arc<Account>,
@@ -54,6 +63,9 @@ pub(super) struct Room {
     /// By interface, the name of the link that the component has chosen.
     pub chosen: HashMap<String, String>,
     pub back: Option<Return>,
+    pub secrets: Arc<Secrets>,
+    /// When the call that is under way is ended.
+    pub ends: Instant,
     context: WasiCtx,
     http: WasiHttpCtx,
     courier: Courier,
@@ -72,7 +84,7 @@ impl Tools {
 // === impl Room ===
 
 impl Room {
-    pub fn new(tools: Arc<Tools>) -> Room {
+    pub fn new(tools: Arc<Tools>, secrets: Arc<Secrets>) -> Room {
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(FIELDS_BYTES_MAX);
         Room {
@@ -80,6 +92,8 @@ impl Room {
             table: wasi::table(),
             chosen: HashMap::new(),
             back: None,
+            secrets,
+            ends: Instant::now() + tools.deadline,
             context: context::context(&tools.voice),
             http,
             courier: Courier::new(Arc::clone(&tools)),
@@ -92,6 +106,7 @@ impl Room {
         self.meter.begin_call();
         self.chosen.clear();
         self.back = back;
+        self.ends = Instant::now() + self.tools.deadline;
     }
 
     /// The name of the link that calls of an interface go by.
@@ -118,6 +133,20 @@ impl Room {
                 bucket: bucket.to_owned(),
                 bytes_max,
                 keys_max,
+            }),
+            _ => None,
+        })
+    }
+
+    /// The place where objects are now.
+    pub fn blob_place(&self, interface: &str) -> Option<blobs::Place> {
+        let name = self.link_name(interface);
+        self.tools.links.iter().find_map(|link| match link.end {
+            LinkEnd::Blobs { bytes_max, objects_max } if link.name == name => Some(blobs::Place {
+                component: self.tools.component.clone(),
+                link: link.name.clone(),
+                bytes_max,
+                objects_max,
             }),
             _ => None,
         })

@@ -148,6 +148,7 @@ fn what_a_gateway_would_refuse_is_described_with_what_to_do() {
         (file("cut.wasm", &whole[..whole.len() / 2]), 1, "does not compile"),
         (huge, 1, "more than the 33554432 a component may have"),
         (file("other.wasm", b"\0asm\x0d\0\x01\0"), 4, "world unknown: it is for another host"),
+        (guest("clerk"), 0, "given by a [[component.link]] with interface = \"wasi:keyvalue\""),
         (guest("ungranted"), 4, "test:ungranted/door (open), REFUSED: this gateway does not have it"),
     ] {
         let (code, out, errors) = said(&["inspect", path.to_str().unwrap()]);

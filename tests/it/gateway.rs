@@ -64,6 +64,7 @@ pub fn config(mode: LatticeMode) -> Config {
             recall_bytes_per_second: 256 << 10,
         },
         slot: Slot { confirm_after: Duration::from_secs(300) },
+        devices: Vec::new(),
         components: Vec::new(),
         workloads: Vec::new(),
         streams: Vec::new(),

@@ -227,6 +227,48 @@ async fn a_stream_that_is_gone_is_made_anew() {
     read.expect("no failure");
 }
 
+// Goal: a reader whose consumer is taken away goes on with the next of that name, whoever makes it. Method: the consumer is
+// deleted and made again at once, so that by the time the reader asks there is one; rows that come after that are read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_that_is_there_again_at_once_is_read_on() {
+    let (server, hub) = filled(3).await;
+    let stop = CancellationToken::new();
+    let reader = hub::run(HubArgs { until_idle: None, ..args(&server) }, stop.clone());
+    let acknowledged = async || {
+        let Ok(consumer) = hub.jetstream.get_consumer_from_stream("frond-hub", "FROND").await else {
+            return None;
+        };
+        consumer_state(consumer).await
+    };
+    let trouble = async {
+        for _ in 0..5 {
+            let all =
+                async || acknowledged().await.is_some_and(|(waiting, pending)| waiting > 0 && pending == 0);
+            eventually("all is read, and more is asked for", PATIENCE, all).await;
+            let stream = hub.jetstream.get_stream("FROND").await.expect("it is there");
+            let config = consumer::pull::Config {
+                durable_name: Some("frond-hub".into()),
+                ..consumer::pull::Config::default()
+            };
+            // Whichever the server works on first: when it is the second, the reader makes the consumer itself.
+            let (deleted, _) =
+                tokio::join!(stream.delete_consumer("frond-hub"), stream.create_consumer(config));
+            deleted.expect("it is there");
+        }
+        let all = async || acknowledged().await.is_some_and(|(waiting, pending)| waiting > 0 && pending == 0);
+        eventually("all is read again, and more is asked for", PATIENCE, all).await;
+        stop.cancel();
+    };
+    let (read, ()) = tokio::join!(reader, trouble);
+    read.expect("no failure");
+}
+
+/// Readers that wait, and rows that nobody has acknowledged.
+async fn consumer_state(mut consumer: consumer::PullConsumer) -> Option<(usize, u64)> {
+    let info = consumer.info().await.ok()?;
+    Some((info.num_waiting, info.num_pending + info.num_ack_pending as u64))
+}
+
 // Goal: what comes by is shown decoded, and the uplink's own questions are not. Method: follow a gateway's rows, read-back
 // included, until two rows were seen.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,6 @@
 //! Real components in the real runtime: what works, what misbehaves, and what becomes of the stream meanwhile.
 
+mod deployment;
 mod faults;
 mod opening;
 mod quarantine;

@@ -4,6 +4,7 @@
 mod books;
 mod components;
 mod creds;
+mod deployments;
 mod disk;
 mod faults;
 mod input;

@@ -10,10 +10,10 @@ use super::progress::Progress;
 use super::workbench::{ComponentArgs, Workbench};
 use crate::cli::exit::Exit;
 use crate::cli::{output, render};
-use crate::config;
 use crate::platform::log;
-use crate::runtime::inspection::{self, Granted, Inspection, Interface};
+use crate::runtime::inspection::{self, Granted, Inspection, Interface, World};
 use crate::runtime::{OpenError, Processor};
+use crate::workload;
 
 /// Arguments of `frond component inspect`.
 #[derive(Debug, Clone, clap::Args)]
@@ -68,7 +68,7 @@ pub(super) fn inspect(args: &ComponentArgs, json: bool) -> anyhow::Result<Exit> 
         wasm_bytes: std::fs::metadata(&args.file)?.len(),
         file: args.file.clone(),
         memory_bytes_max: bench.component.memory_bytes_max,
-        opened: open(&bench, &bench.component),
+        opened: open(&bench, inspection.world),
         inspection,
     };
     match json {
@@ -82,8 +82,15 @@ pub(super) fn inspect(args: &ComponentArgs, json: bool) -> anyhow::Result<Exit> 
     })
 }
 
-fn open(bench: &Workbench, component: &config::Component) -> Opened {
+fn open(bench: &Workbench, world: Option<World>) -> Opened {
     let started = Instant::now();
+    let component = &bench.component;
+    if let Some(World::Wasmcloud(_)) = world {
+        return match workload::try_open_linked(component, &bench.compiler, &bench.cache_dir) {
+            Ok(()) => Opened::Yes(started.elapsed()),
+            Err(error) => Opened::No(log::chain(&error).to_string()),
+        };
+    }
     match Processor::open(&bench.host, component, &bench.compiler, &bench.cache_dir) {
         Ok(_) => Opened::Yes(started.elapsed()),
         Err(OpenError::Options { reason, .. }) if component.config.is_empty() => Opened::WantsOptions(reason),
@@ -104,10 +111,14 @@ impl Report {
         };
         line(0, &format!("{}: {} bytes", self.file.display(), self.wasm_bytes));
         match world {
-            Some(world) => line(0, &format!("world {world}")),
+            Some(World::Telemetry(world)) => line(0, &format!("world {world}")),
+            Some(World::Wasmcloud(handler)) => {
+                line(0, &format!("written for wasmCloud (kind = \"wasmcloud\"): called by {handler}"));
+            }
             None => line(
                 0,
-                "world unknown: it is for another host; a telemetry component exports frond:telemetry/processor@0.1.0",
+                "world unknown: it is for another host; a telemetry component exports frond:telemetry/processor@0.1.0, \
+                 one for wasmCloud wasmcloud:messaging/handler@0.2.0 or wasi:http/incoming-handler@0.2",
             ),
         }
         line(0, "exports");
@@ -116,6 +127,11 @@ impl Report {
         for import in imports {
             match import.grant {
                 Granted::Always => line(2, &format!("{}, given", spoken(&import.interface))),
+                Granted::Link(word) => {
+                    let link = format!("given by a [[component.link]] with interface = \"{word}\"");
+                    line(2, &format!("{}, {link}", spoken(&import.interface)));
+                }
+                Granted::Line(said) => line(2, &format!("{}, given by {said}", spoken(&import.interface))),
                 Granted::Never(why) => {
                     line(2, &format!("{}, REFUSED: {why}", spoken(&import.interface)));
                 }
@@ -143,12 +159,16 @@ impl Report {
         let inspection = &self.inspection;
         let exports = inspection.exports.iter().map(|e| json!({ "name": e.name, "functions": e.functions }));
         let imports = inspection.imports.iter().map(|import| {
-            let refused = match import.grant {
-                Granted::Always => None,
-                Granted::Never(why) => Some(why),
+            let (link, refused) = match import.grant {
+                Granted::Always => (None, None),
+                Granted::Link(word) | Granted::Line(word) => (Some(word), None),
+                Granted::Never(why) => (None, Some(why)),
             };
             let Interface { name, functions } = &import.interface;
-            json!({ "name": name, "functions": functions, "given": refused.is_none(), "refused": refused })
+            json!({ "name": name, "functions": functions, "given": refused.is_none(), "link": link, "refused": refused })
+        });
+        let world = inspection.world.map(|world| match world {
+            World::Telemetry(world) | World::Wasmcloud(world) => world,
         });
         let (opens, why) = match &self.opened {
             Opened::Yes(_) => (json!(true), None),
@@ -160,7 +180,7 @@ impl Report {
             _ => None,
         };
         json!({
-            "file": self.file, "wasm_bytes": self.wasm_bytes, "world": inspection.world,
+            "file": self.file, "wasm_bytes": self.wasm_bytes, "world": world,
             "exports": exports.collect::<Vec<_>>(), "imports": imports.collect::<Vec<_>>(),
             "memory_bytes": inspection.memory_bytes, "memory_bytes_max": self.memory_bytes_max,
             "compiled_ms": inspection.compiled_in.as_millis() as u64, "compiled_bytes": inspection.code_bytes,

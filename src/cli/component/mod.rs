@@ -1,13 +1,14 @@
 //! `frond component`: what authors of components use, without a gateway, and what operators tell the components of one.
 //!
 //! ```text
-//! new ─▶ (edit) ─▶ build ─▶ inspect ─▶ test ─▶ bench ─▶ [[component]] of a gateway
+//! new ─▶ (edit) ─▶ build ─▶ inspect ─▶ test ─▶ bench ─▶ [[component]] of a gateway ─▶ (edit) ─▶ … ─▶ deploy
 //! ```
 //! All of it runs the component in the gateway's own runtime. Nothing is kept but compiled code, in a folder of the user's
 //! that may be deleted at any time.
 
 mod bench;
 mod build;
+mod deploy;
 mod inspect;
 mod new;
 pub(super) mod order;

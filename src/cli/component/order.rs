@@ -1,10 +1,13 @@
-//! `frond component release`: what an operator tells the components of a running gateway.
+//! `frond component release`, `deploy` and `rollback`: what an operator tells the components of a running gateway.
+
+use std::path::Path;
 
 use clap::Subcommand;
 
 use crate::console::{self, Request};
 use crate::runtime::{Answer, Order};
 
+use super::deploy::{self, DeployArgs};
 use crate::cli::exit::Exit;
 use crate::cli::output;
 use crate::cli::status::GatewayArgs;
@@ -13,19 +16,38 @@ use crate::cli::status::GatewayArgs;
 #[derive(Debug, Subcommand)]
 pub enum OrderCommand {
     /// Start a quarantined component again
-    Release {
-        /// Its name in the configuration
-        name: String,
-        #[command(flatten)]
-        gateway: GatewayArgs,
-    },
+    Release(ToComponent),
+    /// Put another version of a component to work: tried beside the old one first, on probation after
+    Deploy(DeployArgs),
+    /// Take back a version that is on its way in or on probation: the one before is at work again, with its state
+    Rollback(ToComponent),
+}
+
+/// Which component of which gateway.
+#[derive(Debug, clap::Args)]
+pub struct ToComponent {
+    /// Its name in the configuration
+    pub(super) name: String,
+    #[command(flatten)]
+    pub(super) gateway: GatewayArgs,
 }
 
 /// Passes it on and prints the answer.
 pub async fn run(command: OrderCommand) -> anyhow::Result<Exit> {
-    let OrderCommand::Release { name, gateway } = command;
-    let request = Request::Component { order: Order::Release { component: name } };
-    match console::ask(&gateway.socket()?, request).await? {
+    match command {
+        OrderCommand::Release(ToComponent { name, gateway }) => {
+            say(&gateway.socket()?, Order::Release { component: name }).await
+        }
+        OrderCommand::Rollback(ToComponent { name, gateway }) => {
+            say(&gateway.socket()?, Order::Rollback { component: name }).await
+        }
+        OrderCommand::Deploy(args) => deploy::run(args).await,
+    }
+}
+
+/// Gives an order and prints the answer.
+pub(super) async fn say(socket: &Path, order: Order) -> anyhow::Result<Exit> {
+    match console::ask(socket, Request::Component { order }).await? {
         Answer::Done(what) => {
             output::line(what);
             Ok(Exit::Ok)

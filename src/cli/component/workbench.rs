@@ -112,7 +112,7 @@ pub(super) fn refused(error: &OpenError) -> Exit {
 }
 
 /// Says of a file that is no component what it is, which the compiler would say in its own words.
-fn look_at(file: &Path) -> anyhow::Result<()> {
+pub(super) fn look_at(file: &Path) -> anyhow::Result<()> {
     let mut head = Vec::new();
     let read = File::open(file).and_then(|file| file.take(8).read_to_end(&mut head));
     read.with_context(|| format!("cannot read {}", file.display()))?;

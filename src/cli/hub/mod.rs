@@ -37,6 +37,10 @@ const BATCH: usize = 256;
 /// asked for comes after this time.
 const ACK_WAIT: Duration = Duration::from_secs(20);
 
+/// How often the server says that it still knows of the request for messages. Without that, a request that it got after the
+/// consumer had gone is waited for in vain, for ever.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
 /// Within this JetStream itself refuses copies. The server's default, said aloud: it covers what a read-back cannot.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
@@ -319,7 +323,7 @@ impl Run {
     ) -> Result<End, HubError> {
         let failed =
             |source: async_nats::Error| HubError::Consumer { consumer: args.consumer_name(), source };
-        let messages = consumer.stream().max_messages_per_batch(BATCH).messages();
+        let messages = consumer.stream().max_messages_per_batch(BATCH).heartbeat(HEARTBEAT).messages();
         let mut chunks = messages.await.map_err(|error| failed(error.into()))?.ready_chunks(BATCH);
         let mut heard = Instant::now();
         let (mut shown, mut quiet) = (heard, heard);
@@ -329,7 +333,9 @@ impl Run {
                 biased;
                 () = stop.cancelled() => return Ok(End::Done),
                 chunk = chunks.next() => {
-                    let Some(chunk) = chunk else { return Ok(End::Done) };
+                    // It ends by itself when the server says that the consumer is gone. Asking whether it is may come too
+                    // early: a stream on its way out still answers for it.
+                    let Some(chunk) = chunk else { return Ok(End::Lost) };
                     let mut stumbled = false;
                     let mut batch = Vec::with_capacity(chunk.len());
                     for message in chunk {

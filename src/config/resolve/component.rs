@@ -22,6 +22,8 @@ const READINGS_PER_SECOND_MAX: u32 = 100_000_000;
 const ALARMS_PER_SECOND_MAX: u32 = 10_000;
 /// Largest snapshot: one is written with each checkpoint, and 1 MiB a minute is 1.5 GB a day, all of the wear budget.
 const STATE_BYTES_MAX: u64 = 1 << 20;
+/// Most batches of a trial: an hour of 250 a second.
+const TRIAL_BATCHES_MAX: u32 = 1_000_000;
 /// Most failures looked back on.
 const QUARANTINE_FAILURES_MAX: usize = 100;
 
@@ -78,7 +80,23 @@ impl Judge<'_> {
             let (least, most) = (Duration::from_secs(1), Duration::from_secs(24 * 3600));
             component.quarantine_within = self.duration(&key("quarantine_within"), within, least, most);
         }
+        self.deployment(table, raw, &mut component);
         component
+    }
+
+    /// How a new version is tried.
+    fn deployment(&mut self, table: &KeyPath, raw: &raw::Component, component: &mut Component) {
+        let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3600));
+        if let Some(trial) = raw.trial {
+            component.trial = self.duration(&table.key("trial"), trial, second, hour);
+        }
+        if let Some(batches) = raw.trial_batches {
+            component.trial_batches =
+                self.whole_number(&table.key("trial_batches"), batches, 1, TRIAL_BATCHES_MAX);
+        }
+        if let Some(probation) = raw.probation {
+            component.probation = self.duration(&table.key("probation"), probation, second, 7 * 24 * hour);
+        }
     }
 
     /// What it may take.

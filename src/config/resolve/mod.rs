@@ -4,6 +4,7 @@
 //! The tables are in `tables.rs`, links to the outside in `link.rs`, the rest in files of their names.
 
 mod component;
+mod device;
 mod http;
 mod link;
 mod site;
@@ -78,6 +79,8 @@ pub(super) enum FileKind {
     Certificate,
     /// A component.
     Component,
+    /// A device file.
+    Device,
     /// A folder, made when it is missing.
     Folder,
 }
@@ -88,6 +91,8 @@ struct Judge<'a> {
     surroundings: &'a Surroundings,
     /// Values that were taken out: their absence is no problem of its own.
     taken_out: HashSet<KeyPath>,
+    /// What links may name, as far as the file was read.
+    device_names: Vec<String>,
     problems: Vec<Problem>,
     warnings: Vec<Warning>,
     files: Vec<NamedFile>,
@@ -98,8 +103,15 @@ pub(super) fn resolve(mut tree: Tree, surroundings: &Surroundings) -> Resolved {
     let mut problems = Vec::new();
     let mut taken_out = HashSet::new();
     let document = read(&mut tree, &mut problems, &mut taken_out);
-    let mut judge =
-        Judge { tree: &tree, surroundings, taken_out, problems, warnings: Vec::new(), files: Vec::new() };
+    let mut judge = Judge {
+        tree: &tree,
+        surroundings,
+        taken_out,
+        device_names: Vec::new(),
+        problems,
+        warnings: Vec::new(),
+        files: Vec::new(),
+    };
     let config = document.map(|document| judge.config(&document));
     let Judge { problems, warnings, files, .. } = judge;
     Resolved { config: config.filter(|_| problems.is_empty()), problems, warnings, files }
@@ -148,6 +160,7 @@ fn finding<K>(tree: &Tree, place: Option<Place>, key: String, what: K) -> Findin
 impl Judge<'_> {
     fn config(&mut self, document: &Document) -> Config {
         let gateway = self.gateway(&document.gateway);
+        let devices = self.devices(&document.device);
         let (components, workloads) = self.components(&document.component);
         let streams = self.streams(&document.stream, &components);
         let broker = self.broker(&document.mqtt.broker, &gateway.name, &streams);
@@ -162,6 +175,7 @@ impl Judge<'_> {
             outbox: self.outbox(&document.outbox),
             uplink: self.uplink(&document.uplink),
             slot: self.slot(&document.slot),
+            devices,
             components,
             workloads,
             streams,

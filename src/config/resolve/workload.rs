@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::Judge;
+use super::{FileKind, Judge};
+use crate::config::diagnose::nearest;
 use crate::config::fault::Fault;
 use crate::config::raw::{self, Interface, Provider};
 use crate::config::tree::KeyPath;
-use crate::config::{Component, Config, Inbox, Link, LinkEnd, Overflow, Source, Target, Workload, names};
+use crate::config::{
+    Access, Component, Config, Inbox, Link, LinkEnd, Overflow, SecretFile, Source, Target, Workload, names,
+};
 
 /// Most of them: each is a task and a connection, and the memory of the smallest board is 512 MiB.
 const WORKLOADS_MAX: usize = 16;
@@ -15,6 +18,9 @@ const WORKLOADS_MAX: usize = 16;
 const LINKS_MAX: usize = 16;
 const TOPICS_MAX: usize = 64;
 const MAP_MAX: usize = 64;
+/// Most secrets of one, and the longest name for one.
+const SECRETS_MAX: usize = 32;
+const SECRET_NAME_CHARS_MAX: usize = 128;
 
 const INBOX_MESSAGES: i64 = 256;
 const INBOX_BYTES: u64 = 1 << 20;
@@ -26,6 +32,13 @@ const CONNECTIONS_OUT: i64 = 4;
 const CONNECTIONS_OUT_MAX: usize = 64;
 const KEYVALUE_BYTES: u64 = 1 << 20;
 const KEYVALUE_KEYS: i64 = 10_000;
+const BLOB_BYTES: u64 = 64 << 20;
+const BLOB_OBJECTS: i64 = 1_000;
+/// Most objects of a link: what is known of each is in memory, some 150 bytes beside its name.
+const BLOB_OBJECTS_MAX: u64 = 100_000;
+/// Shortest and longest time between two messages of a timer: a tenth of the rate that a component has by default, a day.
+const EVERY_MIN: Duration = Duration::from_millis(10);
+const EVERY_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Longest time one call may take, waiting included, when nothing is said.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -49,6 +62,9 @@ impl Judge<'_> {
             ("state_bytes_max", raw.state_bytes_max.is_some()),
             ("fallback", raw.fallback.is_some()),
             ("hold_readings_max", raw.hold_readings_max.is_some()),
+            ("trial", raw.trial.is_some()),
+            ("trial_batches", raw.trial_batches.is_some()),
+            ("probation", raw.probation.is_some()),
         ];
         for (key, _) in said.into_iter().filter(|(_, said)| *said) {
             self.refuse(&table.key(key), Fault::OnlyTelemetry);
@@ -87,14 +103,24 @@ impl Judge<'_> {
         );
         let links = key("link");
         self.count(&links, raw.link.len(), LINKS_MAX);
-        let links =
-            raw.link.iter().enumerate().filter_map(|(n, raw)| self.link(&links.item(n), raw)).collect();
+        let path = links;
+        let mut links: Vec<Link> = Vec::new();
+        for (n, raw) in raw.link.iter().enumerate() {
+            let Some(link) = self.link(&path.item(n), raw) else { continue };
+            let is_timer = |link: &Link| matches!(link.end, LinkEnd::Source(Source::Timer { .. }));
+            if is_timer(&link) && links.iter().any(|other| is_timer(other) && other.name == link.name) {
+                self.refuse(&path.item(n), Fault::SameTimer { name: link.name.clone() });
+            }
+            links.push(link);
+        }
+        let secrets = self.secrets(&key("secrets"), &raw.secrets);
         let workload = Workload {
             component,
             inbox,
             messages_in_per_second,
             messages_out_per_second,
             connections_out_max,
+            secrets,
             links,
         };
         let is_called =
@@ -114,11 +140,24 @@ impl Judge<'_> {
             ("messages_in_per_second", raw.messages_in_per_second.is_some()),
             ("messages_out_per_second", raw.messages_out_per_second.is_some()),
             ("connections_out_max", raw.connections_out_max.is_some()),
+            ("secrets", !raw.secrets.is_empty()),
             ("link", !raw.link.is_empty()),
         ];
         for (key, _) in said.into_iter().filter(|(_, said)| *said) {
             self.refuse(&table.key(key), Fault::NotWithKind);
         }
+    }
+
+    fn secrets(&mut self, table: &KeyPath, raw: &BTreeMap<String, String>) -> BTreeMap<String, SecretFile> {
+        self.count(table, raw.len(), SECRETS_MAX);
+        let mut secrets = BTreeMap::new();
+        for (name, said) in raw {
+            let path = table.key(name);
+            self.text(&path, name, SECRET_NAME_CHARS_MAX);
+            let file = self.credential(&path, said, FileKind::Secret);
+            secrets.insert(name.clone(), SecretFile { said: said.clone(), path: file });
+        }
+        secrets
     }
 
     fn link(&mut self, table: &KeyPath, raw: &raw::Link) -> Option<Link> {
@@ -132,14 +171,17 @@ impl Judge<'_> {
         };
         let unused = match interface {
             Interface::Handler | Interface::IncomingHttp => ("target_config", raw.target_config.is_some()),
-            Interface::Consumer | Interface::KeyValue | Interface::OutgoingHttp => {
-                ("source_config", raw.source_config.is_some())
-            }
+            Interface::Consumer
+            | Interface::KeyValue
+            | Interface::Blobs
+            | Interface::Device
+            | Interface::OutgoingHttp => ("source_config", raw.source_config.is_some()),
         };
         if unused.1 {
             self.refuse(&table.key(unused.0), Fault::OtherEnd { instead: other(unused.0) });
         }
-        if matches!(interface, Interface::Handler | Interface::Consumer) && raw.provider.is_none() {
+        let has_provider = matches!(interface, Interface::Handler | Interface::Consumer);
+        if has_provider && raw.provider.is_none() {
             self.missing(table, "provider");
             return None;
         }
@@ -152,6 +194,8 @@ impl Judge<'_> {
                 self.target(&table.key("target_config"), raw.target_config.as_ref(), provider)
             }
             Interface::KeyValue => self.keyvalue(&table.key("target_config"), raw.target_config.as_ref()),
+            Interface::Blobs => self.blobs(&table.key("target_config"), raw.target_config.as_ref()),
+            Interface::Device => self.device_link(&table.key("target_config"), raw.target_config.as_ref()),
             Interface::IncomingHttp => LinkEnd::HttpSource(
                 self.http_source(&table.key("source_config"), raw.source_config.as_ref())?,
             ),
@@ -172,6 +216,15 @@ impl Judge<'_> {
                 map: self.topic_map(path, &raw.map),
             },
             Provider::Nats => Source::Nats { subjects: self.subjects(path, &raw.subjects) },
+            Provider::Timer => match raw.every {
+                Some(every) => {
+                    Source::Timer { every: self.duration(&path.key("every"), every, EVERY_MIN, EVERY_MAX) }
+                }
+                None => {
+                    self.missing(path, "every");
+                    Source::Timer { every: EVERY_MAX }
+                }
+            },
         })
     }
 
@@ -186,6 +239,10 @@ impl Judge<'_> {
                 map: self.topic_map(path, &raw.map),
             },
             Provider::Nats => Target::Nats { subjects: self.subjects(path, &raw.subjects) },
+            Provider::Timer => {
+                self.refuse(path, Fault::TimerTarget);
+                Target::Nats { subjects: Vec::new() }
+            }
         })
     }
 
@@ -202,6 +259,34 @@ impl Judge<'_> {
                 1_000_000,
             ),
         }
+    }
+
+    fn blobs(&mut self, path: &KeyPath, raw: Option<&raw::TargetConfig>) -> LinkEnd {
+        let none = raw::TargetConfig::default();
+        let raw = raw.unwrap_or(&none);
+        let bytes = raw.bytes_max.map_or(BLOB_BYTES, |bytes| bytes.0);
+        let objects = raw.objects_max.unwrap_or(BLOB_OBJECTS);
+        LinkEnd::Blobs {
+            bytes_max: self.bytes(&path.key("bytes_max"), bytes, 64 << 10, 1 << 40),
+            objects_max: self.whole_number(&path.key("objects_max"), objects, 1, BLOB_OBJECTS_MAX),
+        }
+    }
+
+    fn device_link(&mut self, path: &KeyPath, raw: Option<&raw::TargetConfig>) -> LinkEnd {
+        let none = raw::TargetConfig::default();
+        let raw = raw.unwrap_or(&none);
+        if raw.devices.is_empty() {
+            self.missing(path, "devices");
+        }
+        for (n, name) in raw.devices.iter().enumerate() {
+            if !self.device_names.contains(name) {
+                let nearest = nearest(name, self.device_names.iter().map(String::as_str)).map(str::to_owned);
+                let fault = Fault::NoDevice { name: name.clone(), nearest };
+                self.refuse(&path.key("devices").item(n), fault);
+            }
+        }
+        let access = if raw.write == Some(true) { Access::Write } else { Access::Read };
+        LinkEnd::Device { devices: raw.devices.clone(), access }
     }
 
     fn mqtt_topics(&mut self, path: &KeyPath, topics: &[String]) -> Vec<String> {

@@ -154,6 +154,9 @@ fn a_stream_of_name_and_topics_has_the_documented_defaults() {
             hold_readings_max: 65_536,
             quarantine_failures: 10,
             quarantine_within: Duration::from_secs(600),
+            trial: Duration::from_secs(30),
+            trial_batches: 100,
+            probation: Duration::from_secs(600),
             config: Default::default(),
         }
     );
@@ -191,7 +194,7 @@ fn every_key_stands_in_the_default() {
     // in the default with its examples.
     let tree = tree(&uncommented());
     let mut keys = 0;
-    let tables: [(&str, &str); 22] = [
+    let tables: [(&str, &str); 23] = [
         ("", ""),
         ("gateway", "gateway"),
         ("clock", "clock"),
@@ -207,6 +210,7 @@ fn every_key_stands_in_the_default() {
         ("journal", "journal"),
         ("outbox", "outbox"),
         ("uplink", "uplink"),
+        ("device", "[[device]]\n"),
         ("component", "[[component]]\n"),
         ("component.link", "[[component]]\n[[component.link]]\n"),
         ("component.link.source_config", "[[component]]\n[[component.link]]\nsource_config."),

@@ -1,6 +1,7 @@
 //! The configuration's promises, by theme: what is refused, what the default says, how files are merged.
 
 mod defaults;
+mod device_rules;
 mod layers;
 mod rules;
 mod site_rules;

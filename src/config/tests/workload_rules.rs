@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use super::{doubted, refused, valid};
-use crate::config::{HttpHost, HttpScheme, HttpSource, HttpTarget, LinkEnd, Overflow, Source, Target};
+use super::{Surroundings, doubted, here, inspect_text, refused, valid};
+use crate::config::{
+    HttpHost, HttpScheme, HttpSource, HttpTarget, LinkEnd, Overflow, SecretFile, Source, Target,
+};
 
 const HANDLER: &str = "[[component.link]]\ninterface = \"wasmcloud:messaging/handler\"\n";
 
@@ -13,6 +15,15 @@ fn component(more: &str) -> String {
 
 fn mqtt(more: &str) -> String {
     component(&format!("{HANDLER}provider = \"mqtt\"\nsource_config = {{ topics = [\"orders/#\"] }}\n{more}"))
+}
+
+fn blobs(more: &str) -> String {
+    mqtt(&format!("[[component.link]]\ninterface = \"wasi:blobstore\"\n{more}"))
+}
+
+fn secrets(pairs: &str) -> String {
+    let links = mqtt("");
+    links.replacen("kind =", &format!("secrets = {{ {pairs} }}\nkind ="), 1)
 }
 
 /// The only thing wrong with it.
@@ -25,7 +36,9 @@ fn refusal(text: &str) -> String {
 #[test]
 fn the_smallest_one_has_the_documented_defaults() {
     // Goal: what config/frond.toml shows is what counts. Method: one link, and every value that follows.
-    let config = valid(&mqtt("[[component.link]]\ninterface = \"wasi:keyvalue\"\n"));
+    let links =
+        ["keyvalue", "blobstore"].map(|name| format!("[[component.link]]\ninterface = \"wasi:{name}\"\n"));
+    let config = valid(&mqtt(&links.concat()));
     assert!(config.components.is_empty(), "it is no telemetry processor");
     let [desk] = &config.workloads[..] else { panic!("one component") };
     assert_eq!(desk.component.deadline, Duration::from_secs(5));
@@ -35,6 +48,24 @@ fn the_smallest_one_has_the_documented_defaults() {
     let source = Source::Mqtt { topics, qos: 1, map: Default::default() };
     assert_eq!((&*desk.links[0].name, &desk.links[0].end), ("default", &LinkEnd::Source(source)));
     assert_eq!(desk.links[1].end, LinkEnd::KeyValue { bytes_max: 1 << 20, keys_max: 10_000 });
+    assert_eq!(desk.links[2].end, LinkEnd::Blobs { bytes_max: 64 << 20, objects_max: 1_000 });
+}
+
+#[test]
+fn secrets_are_files_by_the_components_names_for_them() {
+    // Goal: a relative one is a credential where the service has any, and what is said is kept for who has to mend it;
+    // a name with a dot in it is a name. Method: both forms, with a credentials folder and without one.
+    let text = secrets("api-key = \"plant-key\", \"a.b\" = \"/etc/key\"");
+    let file = |said: &str, path: &str| SecretFile { said: said.to_owned(), path: path.into() };
+    let config = valid(&text);
+    let secrets = &config.workloads[0].secrets;
+    assert_eq!((&secrets["api-key"].said[..], &secrets["a.b"]), ("plant-key", &file("/etc/key", "/etc/key")));
+    let there = Surroundings { credentials_dir: Some("/run/credentials/frond".into()), ..here() };
+    let config = inspect_text(&text, "frond.toml", &there).config.expect("valid");
+    let expected = file("plant-key", "/run/credentials/frond/plant-key");
+    assert_eq!(config.workloads[0].secrets["api-key"], expected);
+    let shown = format!("{:?}", config.workloads[0].secrets);
+    assert!(shown.contains("plant-key"), "names are no secret: {shown}");
 }
 
 #[test]
@@ -52,6 +83,11 @@ fn links_of_every_kind_are_read() {
     let map = [("a.b".to_owned(), "a/b".to_owned())].into();
     let here = Target::Mqtt { topics: vec!["a/+".to_owned()], qos: 0, retain: true, map };
     assert_eq!(links[2].end, LinkEnd::Target(here));
+    let timer =
+        format!("{HANDLER}name = \"poll\"\nprovider = \"timer\"\nsource_config = {{ every = \"1s\" }}\n");
+    let config = valid(&format!("listener = []\n{}", component(&timer)));
+    let every = LinkEnd::Source(Source::Timer { every: Duration::from_secs(1) });
+    assert_eq!((&*config.workloads[0].links[0].name, &config.workloads[0].links[0].end), ("poll", &every));
 }
 
 /// A component that is asked by HTTP at this address.
@@ -126,6 +162,27 @@ fn what_could_never_work_is_refused() {
             ),
             "and http:// before it for one without TLS",
         ),
+        (blobs("target_config = { objects_max = 0 }"), "0 is outside 1 to 100000"),
+        (blobs("target_config = { bytes_max = 1 }"), "is outside 64KiB to 1TiB"),
+        (
+            blobs("source_config = { topics = [\"a\"] }"),
+            "means nothing with this interface; target_config does",
+        ),
+        (component(&format!("{HANDLER}provider = \"timer\"")), "'every' is missing"),
+        (
+            component(&format!("{HANDLER}provider = \"timer\"\nsource_config = {{ every = \"1ms\" }}")),
+            "1ms is outside 10ms to 1d",
+        ),
+        (
+            component(
+                &format!("{HANDLER}provider = \"timer\"\nsource_config = {{ every = \"1s\" }}\n").repeat(2),
+            ),
+            "their messages could not be told apart; name them",
+        ),
+        (
+            mqtt("[[component.link]]\ninterface = \"wasmcloud:messaging/consumer\"\nprovider = \"timer\""),
+            "it belongs to interface = \"wasmcloud:messaging/handler\"",
+        ),
         (
             mqtt("target_config = { topics = [\"a\"] }"),
             "means nothing with this interface; source_config does",
@@ -135,6 +192,12 @@ fn what_could_never_work_is_refused() {
             component(&format!("{HANDLER}provider = \"nats\"\nsource_config = {{ subjects = [\"a b\"] }}")),
             "'a b' is not a subject: tokens without spaces, with a '.' between them",
         ),
+        (
+            "[[component]]\nname = \"c\"\npath = \"/dev/null\"\nsecrets = { a = \"b\" }".to_owned(),
+            "means nothing without kind = \"wasmcloud\"",
+        ),
+        (secrets("\"\" = \"b\""), "must be 1 to 128 characters without control characters"),
+        (secrets("a = \"\""), "must be 1 to 4095 characters without control characters"),
         (
             "[[component]]\nname = \"c\"\npath = \"/dev/null\"\noverflow = \"drop-newest\"".to_owned(),
             "means nothing without kind = \"wasmcloud\"",

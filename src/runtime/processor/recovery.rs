@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::Processor;
+use super::{Part, Processor};
 use crate::config::Fallback;
 use crate::runtime::counters::bump;
 use crate::runtime::instance::{Fault, Instance, Unmade};
@@ -39,7 +39,12 @@ impl Processor {
 
     /// Begins anew from a stored state. To be called before the first batch.
     pub fn restore_from(&mut self, snapshot: Vec<u8>) -> Restored {
-        self.snapshot = Some(snapshot);
+        self.begin_with(Some(snapshot))
+    }
+
+    /// Begins anew, with a new instance, from a state or without one.
+    pub(in crate::runtime) fn begin_with(&mut self, snapshot: Option<Vec<u8>>) -> Restored {
+        self.snapshot = snapshot;
         self.instance = None;
         match self.rebuild() {
             Ok(restored) => {
@@ -93,11 +98,13 @@ impl Processor {
             };
             if let Some(reason) = refused {
                 bump(&self.grant.counters.restores_failed);
-                tracing::error!(
-                    component = self.name,
-                    reason,
-                    "component does not take its state and starts without"
-                );
+                if self.part == Part::Lead {
+                    tracing::error!(
+                        component = self.name,
+                        reason,
+                        "component does not take its state and starts without"
+                    );
+                }
                 // A snapshot that was refused once is not tried again, and an instance that refused one not used.
                 self.snapshot = None;
                 instance = make(self)?;
@@ -119,14 +126,19 @@ impl Processor {
             Fault::Memory => (&counters.memory_faults, Reason::Memory),
         };
         bump(counter);
-        let what = match self.fallback {
-            Fallback::Pass => "component discarded, its readings pass through",
-            Fallback::Drop => "component discarded, its readings are dropped",
-            Fallback::Hold => "component discarded, its readings wait",
+        let what = match (self.part, self.fallback) {
+            (Part::Trial | Part::Probation, _) => "new version of a component discarded",
+            (Part::Background, _) => "component discarded in the background, as it would be at work",
+            (Part::Lead, Fallback::Pass) => "component discarded, its readings pass through",
+            (Part::Lead, Fallback::Drop) => "component discarded, its readings are dropped",
+            (Part::Lead, Fallback::Hold) => "component discarded, its readings wait",
         };
         tracing::warn!(component = self.name, reason = %fault, "{what}");
         if self.is_quarantined() {
             bump(&counters.quarantines);
+            if self.part != Part::Lead {
+                return reason;
+            }
             tracing::error!(
                 component = self.name,
                 reason = %fault,

@@ -7,6 +7,9 @@
 //!
 //! Integers are `i64` throughout, as in TOML: bounds are checked in one place, with one message.
 
+mod component;
+mod device;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -15,9 +18,13 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Unexpected, Visitor};
 
-use super::component::Fallback;
 use super::units::{BYTES_FORM, DURATION_FORM, parse_bytes, parse_duration};
 use crate::sample::{Durability, Lane};
+
+pub(super) use component::{
+    Component, Interface, Kind, Link, Overflow, Provider, SourceConfig, TargetConfig,
+};
+pub(super) use device::{Bias, Device, DeviceKind, Direction, Parity};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
@@ -34,6 +41,8 @@ pub(super) struct Document {
     #[serde(default)]
     pub user: Vec<User>,
     pub slot: Slot,
+    #[serde(default)]
+    pub device: Vec<Device>,
     #[serde(default)]
     pub component: Vec<Component>,
     #[serde(default)]
@@ -228,115 +237,6 @@ pub(super) struct Uplink {
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct Slot {
     pub confirm_after: Span,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a [[component]] table")]
-pub(super) struct Component {
-    pub name: Option<String>,
-    pub path: Option<String>,
-    pub memory_bytes_max: Option<Bytes>,
-    pub deadline: Option<Span>,
-    pub cpu_share_percent: Option<i64>,
-    pub readings_in_per_second: Option<i64>,
-    pub readings_out_per_second: Option<i64>,
-    pub alarms_per_second: Option<i64>,
-    pub state_bytes_max: Option<Bytes>,
-    pub fallback: Option<Fallback>,
-    pub hold_readings_max: Option<i64>,
-    pub quarantine_failures: Option<i64>,
-    pub quarantine_within: Option<Span>,
-    #[serde(default)]
-    pub config: BTreeMap<String, String>,
-    pub kind: Option<Kind>,
-    pub inbox_messages_max: Option<i64>,
-    pub inbox_bytes_max: Option<Bytes>,
-    pub overflow: Option<Overflow>,
-    pub messages_in_per_second: Option<i64>,
-    pub messages_out_per_second: Option<i64>,
-    pub connections_out_max: Option<i64>,
-    #[serde(default)]
-    pub link: Vec<Link>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Kind {
-    Telemetry,
-    Wasmcloud,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Overflow {
-    DropOldest,
-    DropNewest,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a [[component.link]] table")]
-pub(super) struct Link {
-    pub interface: Option<Interface>,
-    pub name: Option<String>,
-    pub provider: Option<Provider>,
-    pub source_config: Option<SourceConfig>,
-    pub target_config: Option<TargetConfig>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub(super) enum Interface {
-    #[serde(rename = "wasmcloud:messaging/handler")]
-    Handler,
-    #[serde(rename = "wasmcloud:messaging/consumer")]
-    Consumer,
-    #[serde(rename = "wasi:keyvalue")]
-    KeyValue,
-    #[serde(rename = "wasi:http/incoming-handler")]
-    IncomingHttp,
-    #[serde(rename = "wasi:http/outgoing-handler")]
-    OutgoingHttp,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Provider {
-    Mqtt,
-    Nats,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a table")]
-pub(super) struct SourceConfig {
-    #[serde(default)]
-    pub topics: Vec<String>,
-    #[serde(default)]
-    pub subjects: Vec<String>,
-    pub qos: Option<i64>,
-    #[serde(default)]
-    pub map: BTreeMap<String, String>,
-    pub address: Option<String>,
-    pub connections_max: Option<i64>,
-    pub body_bytes_max: Option<Bytes>,
-    pub answer_bytes_max: Option<Bytes>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a table")]
-pub(super) struct TargetConfig {
-    #[serde(default)]
-    pub topics: Vec<String>,
-    #[serde(default)]
-    pub subjects: Vec<String>,
-    pub qos: Option<i64>,
-    pub retain: Option<bool>,
-    #[serde(default)]
-    pub map: BTreeMap<String, String>,
-    pub bytes_max: Option<Bytes>,
-    pub keys_max: Option<i64>,
-    #[serde(default)]
-    pub hosts: Vec<String>,
-    pub ca: Option<String>,
-    pub answer_bytes_max: Option<Bytes>,
 }
 
 #[derive(Debug, Deserialize)]
