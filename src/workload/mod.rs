@@ -47,6 +47,7 @@ mod secrets;
 mod timer;
 
 pub use account::{Account, View, WorkloadStatus};
+pub use http::LOOKUPS_MAX;
 pub use keyvalue::{Answer, Ask, KeepError, Keeper, KeeperError, KeeperHandle, Place};
 pub use opener::{OpenError, Opener, OpenerHandle, try_open, try_open_linked};
 pub use owner::{Setup, Workload};

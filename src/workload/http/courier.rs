@@ -153,11 +153,15 @@ impl WasiHttpHooks for Courier {
             }
         };
         count(&self.tools.account.requests);
-        let account = Arc::clone(&self.tools.account);
+        let tools = Arc::clone(&self.tools);
         Box::new(async move {
+            let host = errand.dial.host.to_string();
             let carried = errand.run(request).await;
-            if carried.is_err() {
-                count(&account.unanswered);
+            if let Err(error) = &carried {
+                count(&tools.account.unanswered);
+                if let Some(why) = for_the_operator(error) {
+                    tools.voice.say(Level::Warn, &format!("a request by HTTP to {host} is not made: {why}"));
+                }
             }
             carried
         })
@@ -251,6 +255,15 @@ impl Errand {
             Ok(())
         };
         Ok((Response::from_parts(head, body.boxed_unsync()), Box::new(io)))
+    }
+}
+
+/// What the component cannot mend.
+fn for_the_operator(error: &Error) -> Option<&str> {
+    match error {
+        Error::InternalError(Some(why)) => Some(why),
+        Error::DestinationIpProhibited => Some("its name leads to this machine or to no machine's address"),
+        _ => None,
     }
 }
 

@@ -20,10 +20,12 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use wasmtime_wasi_http::Error;
 
+use super::gate;
 use crate::config::{HttpHost, HttpScheme};
 
-/// Names looked up at a time. One that is not waited for any more counts until the resolver is done.
-pub(super) const LOOKUPS_MAX: usize = 2;
+/// Names that a component has looked up at a time, each in a thread of the runtime for calls that block. One that is not
+/// waited for any more counts until the resolver is done.
+pub const LOOKUPS_MAX: usize = 2;
 /// Addresses of one name that are tried, one after the other.
 const ADDRESSES_MAX: usize = 4;
 /// How long roots are used before they are read again: a file that was replaced counts by then.
@@ -92,9 +94,13 @@ impl Dial {
         let (name, port) = (self.host.name.clone(), self.host.port);
         let found = tokio::task::spawn_blocking(move || {
             let _held = permit;
-            (name.as_str(), port).to_socket_addrs().map(|all| all.take(ADDRESSES_MAX).collect())
+            let all = (name.as_str(), port).to_socket_addrs()?;
+            let good = all.filter(|address| gate::may_stand_for(&name, address.ip()));
+            io::Result::Ok(good.take(ADDRESSES_MAX).collect::<Vec<_>>())
         });
         match found.await {
+            // The resolver finds one address at least, or fails.
+            Ok(Ok(addresses)) if addresses.is_empty() => Err(Error::DestinationIpProhibited),
             Ok(Ok(addresses)) => Ok(addresses),
             Ok(Err(_)) | Err(_) => {
                 Err(Error::DnsError { rcode: Some("name cannot be resolved".to_owned()), info_code: None })

@@ -36,6 +36,19 @@ pub(super) fn judge(target: Option<&HttpTarget>, method: &Method, uri: &Uri) -> 
     }
 }
 
+/// Whether a name may stand for an address. Whoever answers for a name could send a component to what listens on this
+/// machine without a password, or nowhere; what is meant to be this machine is called `localhost` or by its address.
+pub(super) fn may_stand_for(name: &str, ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    let is_local_to_a_link = match ip {
+        IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    let means_here = name == "localhost" || name.ends_with(".localhost");
+    let leads_home = ip.is_loopback() && !means_here;
+    !(leads_home || is_local_to_a_link || ip.is_unspecified() || ip.is_multicast())
+}
+
 fn host(uri: &Uri) -> Option<HttpHost> {
     let scheme = match uri.scheme_str()? {
         "https" => HttpScheme::Https,
@@ -101,6 +114,23 @@ mod tests {
             assert!(ask(&hosts, uri).is_err(), "{uri}");
         }
         assert!(ask(&[], "https://api.example.com/").is_err());
+    }
+
+    #[test]
+    fn a_name_does_not_lead_to_the_gateway_itself_unless_it_says_so() {
+        // Goal: whoever answers for a name on the list cannot send a component to doors that only this machine has.
+        // Method: addresses of every kind behind a name; the machine's own behind the name that means it.
+        for ip in ["10.0.0.5", "192.168.1.9", "93.184.216.34", "fd00::5", "2606:2800::1"] {
+            assert!(may_stand_for("meter.plant", ip.parse().unwrap()), "{ip}");
+        }
+        for ip in ["127.0.0.1", "127.0.1.1", "::1", "::ffff:127.0.0.1"] {
+            assert!(!may_stand_for("meter.plant", ip.parse().unwrap()), "{ip}");
+            assert!(!may_stand_for("localhost.plant", ip.parse().unwrap()), "{ip}");
+            assert!(may_stand_for("localhost", ip.parse().unwrap()), "{ip}");
+        }
+        for ip in ["0.0.0.0", "::", "169.254.169.254", "fe80::1", "224.0.0.1", "ff02::1", "255.255.255.255"] {
+            assert!(!may_stand_for("localhost", ip.parse().unwrap()), "{ip}");
+        }
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod taken;
 mod visit;
 
 pub(super) use courier::{Courier, Outside};
+pub use dial::LOOKUPS_MAX;
 pub(super) use lobby::Lobby;
 pub(super) use visit::{Refusal, Visit, deliver};
 
