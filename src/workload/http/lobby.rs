@@ -1,14 +1,15 @@
 //! Where requests come in: one address of one component, its connections, and how long each may take.
 //!
 //! ```text
-//!  accept ──▶ head ≤ 10 s ──▶ body ≤ 10 s ─▶ inbox, component ≤ 2 deadlines ──▶ answer ≤ 30 s ──▶ closed
+//!  accept ──▶ head ≤ 10 s ──▶ body ≤ 10 s ─▶ inbox, component ≤ 2 deadlines ──▶ answer ──▶ closed
+//!                             └────────────── 40 s and 2 deadlines altogether ───────┘
 //!     └─ too many: 503 at once, a hundred a second; the others wait where the kernel keeps them
 //! ```
 //! Polled by the workload's task. A connection is for one request: what it may cost is known when it is let in. An address
 //! that cannot be had is told in the status and tried again every five seconds.
 
 use std::convert::Infallible;
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -37,7 +39,7 @@ use crate::workload::inbox::Inbox;
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// For the body of a request: 256 KiB in 10 s are 26 KB/s.
 const BODY_TIME: Duration = Duration::from_secs(10);
-/// For the client to read the answer, once the component has begun it: 1 MiB in 30 s are 35 KB/s.
+/// What a client has at least to read the answer: 1 MiB in 30 s are 35 KB/s. Time that it did not take before is added.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
 /// Of a body that is too long, what is heard before that is said: most bodies to their end.
 const REST_BYTES_MAX: usize = 1 << 20;
@@ -105,12 +107,13 @@ impl Lobby {
             tokio::select! {
                 accepted = accept(listener, next) => match accepted {
                     Ok(stream) if connections.len() < self.source.connections_max => {
+                        // It only makes small answers faster.
+                        let _ = stream.set_nodelay(true);
                         connections.push(self.connection(stream));
                     }
                     Ok(stream) => {
                         count(&self.account.turned_away);
-                        // Its buffer is empty, so it takes these bytes or the client has gone.
-                        let _ = stream.try_write(FULL);
+                        turn_away(stream);
                         next = Instant::now() + PAUSE;
                     }
                     // No descriptor, no memory, or the client has gone already: none of these is the listener's end.
@@ -122,9 +125,7 @@ impl Lobby {
     }
 
     /// One connection, with one request.
-    async fn connection(&self, stream: TcpStream) {
-        // It only makes small answers faster.
-        let _ = stream.set_nodelay(true);
+    async fn connection(&self, stream: impl AsyncRead + AsyncWrite + Unpin) {
         let arrived = Notify::new();
         let service = service_fn(|request| {
             arrived.notify_one();
@@ -222,6 +223,15 @@ impl Drop for Chair<'_> {
     }
 }
 
+/// Says that there is no room, without waiting for anything.
+fn turn_away(stream: TcpStream) {
+    // Not by tokio, which would have to wait to learn that there is room for these bytes. The buffer is empty, so it takes
+    // them or the client has gone; what the client has said already is heard, or the kernel would take the answer back.
+    let Ok(mut stream) = stream.into_std() else { return };
+    let _ = stream.read(&mut [0; 4096]);
+    let _ = stream.write(FULL);
+}
+
 /// Whether a component takes no requests for the time being. One that was ended is there again soon, or quarantined.
 fn is_shut(standing: &Standing) -> bool {
     matches!(standing, Standing::Absent(_) | Standing::Quarantined(_))
@@ -230,4 +240,67 @@ fn is_shut(standing: &Standing) -> bool {
 async fn accept(listener: &TcpListener, not_before: Instant) -> io::Result<TcpStream> {
     sleep_until(not_before).await;
     listener.accept().await.map(|(stream, _)| stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Overflow};
+    use crate::workload::inbox::Post;
+    use std::sync::atomic::Ordering;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    const DEADLINE: Duration = Duration::from_secs(3);
+    const WHOLE: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+
+    fn lobby() -> (Lobby, watch::Sender<Standing>) {
+        let account = Arc::new(Account::default());
+        let bounds = config::Inbox { messages_max: 8, bytes_max: 1 << 20, overflow: Overflow::DropNewest };
+        let inbox = Arc::new(Inbox::new(bounds, Arc::clone(&account)));
+        let source = HttpSource {
+            address: ([127, 0, 0, 1], 1).into(),
+            connections_max: 1,
+            body_bytes_max: 1 << 10,
+            answer_bytes_max: 1 << 10,
+        };
+        let (kept, standing) = watch::channel(Standing::Ready);
+        (Lobby::new(source, DEADLINE, inbox, standing, account).0, kept)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_is_slow_in_anything_loses_its_place_in_time() {
+        // Goal: no client has a place for longer than is written above, and each that is given up is counted. Method: one
+        // that stops within the head, the body, or has to wait for a component that does not come, on a paused clock.
+        for (said, heard, seconds) in [
+            ("", "", 10),
+            ("GET / HTTP/1.1\r\nho", "", 10),
+            ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nx", "HTTP/1.1 408 ", 10),
+            (WHOLE, "HTTP/1.1 504 ", 6),
+        ] {
+            let ((lobby, _standing), begun) = (lobby(), Instant::now());
+            let (mut client, server) = duplex(1 << 10);
+            client.write_all(said.as_bytes()).await.unwrap();
+            let mut text = String::new();
+            let (read, ()) = tokio::join!(client.read_to_string(&mut text), lobby.connection(server));
+            read.unwrap();
+            assert!(text.starts_with(heard) && text.is_empty() == heard.is_empty(), "{said:?}: {text}");
+            assert_eq!(begun.elapsed().as_secs(), seconds, "{said:?}");
+            assert_eq!(lobby.account.turned_away.load(Ordering::Relaxed), 1, "{said:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_its_answer_loses_its_place_in_time() {
+        // Goal: as above, for the answer. Method: an answer that the way to the client has no room for.
+        let ((lobby, _standing), begun) = (lobby(), Instant::now());
+        let (mut client, server) = duplex(64);
+        client.write_all(WHOLE.as_bytes()).await.unwrap();
+        let give = async {
+            let Post::Visit(mut visit) = lobby.inbox.next().await else { panic!("a message") };
+            visit.reply.give(Ok(Response::new(Pages::of("more than there is room for"))));
+        };
+        tokio::join!(give, lobby.connection(server));
+        assert_eq!(begun.elapsed(), BODY_TIME + 2 * DEADLINE + ANSWER_TIME);
+        assert_eq!(lobby.account.turned_away.load(Ordering::Relaxed), 1);
+    }
 }

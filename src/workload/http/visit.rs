@@ -54,7 +54,8 @@ impl Visit {
     ) -> (Visit, oneshot::Receiver<Result<Response<Pages>, Refusal>>) {
         let head: usize =
             request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-        let bytes = body_bytes + head + request.uri().path().len();
+        let asked = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+        let bytes = body_bytes + head + asked;
         let (sender, answer) = oneshot::channel();
         (Visit { request, bytes, answer_bytes_max, reply: Reply(Some(sender)) }, answer)
     }
