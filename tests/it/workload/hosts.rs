@@ -14,6 +14,7 @@ use rustls::crypto::ring;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -22,7 +23,8 @@ use wasmtime_wasi_http::io::TokioIo;
 use super::PATIENCE;
 
 /// A host. Its paths: `/hello`, `/to/URL` (elsewhere), `/never`, `/drip` (a byte, and no more), `/large` and `/long`
-/// (100,000 bytes, said beforehand or not), `/head` (a head without end), `/slow` (after a moment).
+/// (100,000 bytes, said beforehand or not), `/head` (a head without end), `/slow` (after a moment), `/held` (when the test
+/// lets one go).
 pub struct Host {
     pub port: u16,
     pub visitors: Arc<Visitors>,
@@ -38,6 +40,8 @@ pub struct Visitors {
     /// At a time.
     pub most: AtomicUsize,
     pub all: AtomicUsize,
+    /// Lets one go that is held.
+    pub let_go: Notify,
 }
 
 impl Host {
@@ -92,7 +96,7 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, visitors: &Visit
     visitors.all.fetch_add(1, Ordering::Relaxed);
     let now = 1 + visitors.now.fetch_add(1, Ordering::Relaxed);
     visitors.most.fetch_max(now, Ordering::Relaxed);
-    let answered = answer(&mut stream).await;
+    let answered = answer(&mut stream, visitors).await;
     // Before the answer is out: the next one comes as soon as it is.
     visitors.now.fetch_sub(1, Ordering::Relaxed);
     let Some((answer, more)) = answered else { return };
@@ -111,7 +115,10 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, visitors: &Visit
 }
 
 /// What is said to a request, and said again and again after it.
-async fn answer(stream: &mut (impl AsyncRead + Unpin)) -> Option<(String, Option<&'static str>)> {
+async fn answer(
+    stream: &mut (impl AsyncRead + Unpin),
+    visitors: &Visitors,
+) -> Option<(String, Option<&'static str>)> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read_u8().await {
@@ -131,6 +138,10 @@ async fn answer(stream: &mut (impl AsyncRead + Unpin)) -> Option<(String, Option
             "/slow" => {
                 sleep(Duration::from_millis(300)).await;
                 (text("slow"), None)
+            }
+            "/held" => {
+                visitors.let_go.notified().await;
+                (text("held"), None)
             }
             "/never" => (String::new(), Some("")),
             "/drip" => ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nx".to_owned(), Some("")),

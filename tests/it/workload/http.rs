@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use frond::console::Status;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -120,7 +121,8 @@ async fn a_host_that_never_answers_costs_a_component_its_patience_and_nobody_els
     let host = Host::plain().await;
     let here = format!("http://127.0.0.1:{}", host.port);
     let list = format!("hosts = [\"{here}\"]");
-    let keys = "deadline = \"4s\"\nconnections_out_max = 2\n";
+    // Waiting is no work: the twelve seconds of it here would use up more than a twentieth of ten.
+    let keys = "deadline = \"4s\"\nconnections_out_max = 2\ncpu_share_percent = 5\n";
     let desk = dashboard("desk", keys, &(incoming(free_port(), "") + &outgoing(&list)));
     let other = dashboard("other", "deadline = \"20s\"\n", &(incoming(free_port(), "") + &nowhere()));
     let (site, _) = start(&format!("{desk}{other}")).await;
@@ -147,7 +149,7 @@ async fn a_host_that_never_answers_costs_a_component_its_patience_and_nobody_els
     let status = site.wait("a status", |_| true).await;
     let (desk, other) = (of(&status, "desk"), of(&status, "other"));
     assert_eq!((desk.restarts, desk.traps, desk.lost), (1, 0, 1), "{desk:?}");
-    assert!(desk.unanswered >= 3, "{desk:?}");
+    assert!(desk.unanswered >= 3 && desk.over_share == 0, "{desk:?}");
     assert_eq!((other.handled, other.lost, other.restarts), (asked, 0, 0), "{other:?}");
 }
 
@@ -195,32 +197,43 @@ async fn bad_pages_end_their_component_and_bad_clients_their_connection() {
     assert!(send_raw(port, head.as_bytes()).await.starts_with("HTTP/1.1 4"));
     assert!(send_raw(port, b"GET / HTTP/1.1\r\n\r\n").await.starts_with("HTTP/1.1 400 "));
     assert!(!send_raw(port, b"\x16\x03\x01 no HTTP at all\r\n\r\n").await.contains(" 200 "));
-    // Four that say nothing hold every place; a hundred more are turned away, and the four end by themselves.
+    // Four that say nothing, or not all, hold every place; more are turned away, and the four end by themselves.
     let mut slow: Vec<TcpStream> = Vec::new();
-    for _ in 0..4 {
-        slow.push(connect(port).await);
+    for said in
+        ["", "GET / HTTP/1.1\r\nho", "POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nx", ""]
+    {
+        let mut stream = connect(port).await;
+        stream.write_all(said.as_bytes()).await.unwrap();
+        slow.push(stream);
     }
-    slow[0].write_all(b"GET / HTTP/1.1\r\nho").await.unwrap();
     let before = of(&site.wait("a status", |_| true).await, "desk").turned_away;
-    let turned_away =
-        site.wait("clients turned away", |status| of(status, "desk").turned_away >= before + 100);
     let flood = async {
+        let mut told = 0;
         for _ in 0..100 {
             let heard = send_raw(port, b"").await;
             assert!(heard.is_empty() || heard.starts_with("HTTP/1.1 503 "), "{heard}");
+            told += usize::from(!heard.is_empty());
         }
+        told
     };
     let neighbour = async {
         for _ in 0..20 {
             assert_eq!(request(&lattice, "other.in", "put a b").await, "kept");
         }
     };
-    tokio::join!(flood, neighbour, turned_away);
+    let (told, ()) = tokio::join!(flood, neighbour);
+    // On a machine that is held up, the four may end before all have come.
+    assert!(told > 0, "there was no room");
     asked += 20;
+    let mut last = Vec::new();
     for stream in &mut slow {
-        let ended = timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await;
-        assert!(ended.is_ok(), "a client that says nothing is ended");
+        let mut heard = String::new();
+        timeout(PATIENCE, stream.read_to_string(&mut heard)).await.expect("an end").unwrap();
+        last.push(heard);
     }
+    assert!(last[2].starts_with("HTTP/1.1 408 "), "{last:?}");
+    let counted = |status: &Status| of(status, "desk").turned_away >= before + 104;
+    site.wait("everyone counted who was turned away", counted).await;
     assert_eq!(status_of(port, "/big/10").await, 200, "there is room again");
     let status = site.wait("a status", |_| true).await;
     let other = of(&status, "other");
@@ -229,31 +242,42 @@ async fn bad_pages_end_their_component_and_bad_clients_their_connection() {
 
 #[tokio::test]
 async fn a_full_inbox_a_client_that_hangs_up_and_a_quarantine_are_told_apart() {
-    // Goal: nobody waits for an answer that will not come, and nothing is done for nobody. Method: more requests than the
-    // inbox holds, requests whose clients have gone, and a page that ends the component until it is quarantined.
-    let port = free_port();
+    // Goal: nobody waits for an answer that will not come, and nothing is done for nobody. Method: a page that waits for a
+    // host, which the test holds; meanwhile more requests than the inbox holds, then one whose client goes; and a page
+    // that ends the component until it is quarantined.
+    let (port, host) = (free_port(), Host::plain().await);
+    let here = format!("http://127.0.0.1:{}", host.port);
     let keys =
-        "deadline = \"20s\"\ninbox_messages_max = 2\noverflow = \"drop-newest\"\nquarantine_failures = 2\n";
-    let (site, _) = start(&dashboard("desk", keys, &(incoming(port, "") + &nowhere()))).await;
+        "deadline = \"50s\"\ninbox_messages_max = 2\noverflow = \"drop-newest\"\nquarantine_failures = 2\n";
+    let links = incoming(port, "") + &outgoing(&format!("hosts = [\"{here}\"]"));
+    let (site, _) = start(&dashboard("desk", keys, &links)).await;
     ready(&site, "desk").await;
-    let first = status_of(port, "/sleep/3000");
-    let more = async {
-        site.wait("a page in hand", |status| of(status, "desk").received == 1).await;
-        let five = std::iter::repeat_with(|| status_of(port, "/sleep/1")).take(5);
-        futures_util::future::join_all(five).await
+    let held = format!("/fetch/{here}/held");
+    let in_hand = async |pages: usize| {
+        site.wait("a page in hand", |_| host.visitors.all.load(Ordering::Relaxed) == pages).await;
     };
-    let (first, mut answers) = tokio::join!(first, more);
+    let more = async {
+        in_hand(1).await;
+        let five = std::iter::repeat_with(|| status_of(port, "/big/1")).take(5);
+        let let_go = async {
+            site.wait("a full inbox", |status| of(status, "desk").dropped == 3).await;
+            host.visitors.let_go.notify_one();
+        };
+        tokio::join!(futures_util::future::join_all(five), let_go).0
+    };
+    let (first, mut answers) = tokio::join!(status_of(port, &held), more);
     answers.sort_unstable();
     assert_eq!((first, answers), (200, vec![200, 200, 503, 503, 503]), "one in hand, two waiting");
-    let asleep = status_of(port, "/sleep/3000");
     let gone = async {
-        site.wait("a page in hand", |status| of(status, "desk").received == 7).await;
+        in_hand(2).await;
         let mut stream = connect(port).await;
         stream.write_all(b"GET /trap HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
         site.wait("one that waits", |status| of(status, "desk").received == 8).await;
         drop(stream);
+        site.wait("one that has gone", |status| of(status, "desk").turned_away == 4).await;
+        host.visitors.let_go.notify_one();
     };
-    assert_eq!(tokio::join!(asleep, gone).0, 200);
+    assert_eq!(tokio::join!(status_of(port, &held), gone).0, 200);
     assert_eq!(status_of(port, "/big/1").await, 200, "the trap was for nobody");
     let status = site.wait("a status", |_| true).await;
     assert_eq!((of(&status, "desk").traps, of(&status, "desk").dropped), (0, 3));

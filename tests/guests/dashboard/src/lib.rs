@@ -1,10 +1,10 @@
 //! A component for wasmCloud that answers by HTTP and asks by HTTP, and misbehaves when one says so.
 //!
 //! Asked by HTTP, the path says what it does: `/value/KEY` shows what it keeps, `/echo` gives the body back, `/big/N` so many
-//! bytes, `/sleep/N` answers after so many milliseconds; `/trap`, `/loop` and `/grow` end it, `/silent` gives no answer, `/unfinished` the
-//! first half of one, `/refuse` an error. A message is an order: `put KEY VALUE` keeps, `ask URL` asks (following what it is
-//! redirected to), `briefly URL` waits half a second and no longer, `many N URL` asks so many at a time, `stubborn URL` asks for ever; what came of it is
-//! published to the subject of option `out`.
+//! bytes, `/fetch/URL` what another host says; `/trap`, `/loop` and `/grow` end it, `/silent` gives no answer,
+//! `/unfinished` the first half of one, `/refuse` an error. A message is an order: `put KEY VALUE` keeps, `ask URL` asks
+//! (following what it is redirected to), `briefly URL` waits half a second and no longer, `many N URL` asks so many at a
+//! time, `stubborn URL` asks for ever; what came of it is published to the subject of option `out`.
 
 mod bindings {
     wit_bindgen::generate!({
@@ -90,11 +90,10 @@ fn page(request: &IncomingRequest, path: &str) -> (u16, Vec<u8>) {
             (200, text)
         }
         "big" => (200, vec![b'x'; argument.parse().unwrap_or(0)]),
-        "sleep" => {
-            let millis: u64 = argument.parse().unwrap_or(0);
-            wasip2::clocks::monotonic_clock::subscribe_duration(millis * 1_000_000).block();
-            (200, b"slept\n".to_vec())
-        }
+        "fetch" => match ask(path.trim_start_matches("/fetch/")) {
+            Ok(text) => (200, text.into_bytes()),
+            Err(error) => (500, error.into_bytes()),
+        },
         "unfinished" => (200, b"the first half".to_vec()),
         _ => (404, b"no such page\n".to_vec()),
     }
