@@ -121,7 +121,7 @@ async fn a_host_that_never_answers_costs_a_component_its_patience_and_nobody_els
     let host = Host::plain().await;
     let here = format!("http://127.0.0.1:{}", host.port);
     let list = format!("hosts = [\"{here}\"]");
-    // Waiting is no work: the twelve seconds of it here would use up more than a twentieth of ten.
+    // Waiting is no work: the nine seconds of it here would use up what it may save, half a second, many times over.
     let keys = "deadline = \"4s\"\nconnections_out_max = 2\ncpu_share_percent = 5\n";
     let desk = dashboard("desk", keys, &(incoming(free_port(), "") + &outgoing(&list)));
     let other = dashboard("other", "deadline = \"20s\"\n", &(incoming(free_port(), "") + &nowhere()));
