@@ -20,7 +20,7 @@ mod text;
 mod tree;
 mod units;
 pub mod wear;
-mod workload;
+pub(crate) mod workload;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -33,11 +33,12 @@ pub use device::{Bias, Device, DeviceEnd, Direction, GpioLine, Parity, Polarity,
 pub use diagnose::{ConfigError, Finding, Position, Problem, Warning};
 pub use fault::{Doubt, Fault, FilterFault, TemplateFault};
 pub use load::{DEFAULT, Inspection, MainFile, Paths, inspect, load, load_file, parse};
+pub(crate) use names::{is_name, is_subject, topic_filter};
 pub use site::{
     ANONYMOUS, Anonymous, ClientCertificates, Clients, Framing, LISTENER_BIND, Listener, ListenerTls, Site,
     TopicRules, User,
 };
-pub(crate) use units::show_duration;
+pub(crate) use units::{parse_bytes, parse_duration, show_duration};
 pub use workload::{Access, Inbox, Link, LinkEnd, Overflow, SecretFile, Source, Target, Workload};
 
 /// The local socket's name in [`Gateway::run_dir`].
@@ -163,6 +164,29 @@ pub struct Lattice {
     pub subject: String,
     /// JetStream domain of the hub, if it has one.
     pub jetstream_domain: Option<String>,
+    /// The gateway as a host of a wasmCloud lattice.
+    pub host: LatticeHost,
+}
+
+/// The gateway as a host of a wasmCloud lattice.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LatticeHost {
+    /// Whether it is one. Default yes.
+    pub serve: bool,
+    /// Name of the lattice. Default: the gateway's name, so that no two gateways share one.
+    pub lattice: String,
+    /// What people call it. Default: the gateway's name.
+    pub friendly_name: String,
+    /// First tokens of control subjects. Default `wasmbus.ctl`.
+    pub prefix: String,
+    /// Between two heartbeats, 1 s to 60 s. Default 30 s; wadm forgets a host after 70.
+    pub heartbeat: Duration,
+    /// Whether it bids for components and providers. Default yes.
+    pub auctions: bool,
+    /// `file://` references lead into it. Default `/usr/share/frond/components`.
+    pub component_dir: PathBuf,
+    /// What it is and where, for whoever places work.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// How frond reaches the hub.

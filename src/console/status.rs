@@ -8,19 +8,20 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::cli::render::bytes;
+use crate::control::ControlHandle;
 use crate::device::{self, DeviceStatus};
 use crate::ingest::account::Specimen;
 use crate::ingest::listener::entrance::EntranceHandle;
 use crate::ingest::listener::{Account, ListenerStats};
 use crate::ingest::{DOWN_ADVICE, DoorState, DoorView, Reason, session_suffix};
-use crate::lattice::LinkState;
+use crate::lattice::{LinkState, wasmbus};
 use crate::platform::clock::{self, WallClock};
 use crate::platform::process;
 use crate::runtime::{ComponentStats, PipelineStats, Standing};
 use crate::sample::{Nanos, SECOND};
 use crate::store::StoreStats;
 use crate::uplink::{self, Mode, SLOW_ADVICE};
-use crate::workload::{self, WorkloadStatus};
+use crate::workload::WorkloadStatus;
 
 /// The rate of wear is an average over ten minutes; it says little before they are over.
 pub(super) const WEAR_SETTLED: Nanos = 600 * SECOND;
@@ -42,8 +43,10 @@ pub struct Sources {
     pub store: watch::Receiver<StoreStats>,
     /// The pipeline.
     pub pipeline: watch::Receiver<PipelineStats>,
-    /// Components for wasmCloud.
-    pub workloads: Vec<workload::View>,
+    /// What is desired, with the views of components for wasmCloud.
+    pub control: ControlHandle,
+    /// The host of the lattice.
+    pub host: HostSource,
     /// Devices.
     pub devices: Vec<device::View>,
     /// The link.
@@ -56,6 +59,28 @@ pub struct Sources {
     pub shut_doors: Vec<String>,
     /// A link is configured.
     pub wants_link: bool,
+}
+
+/// Whether the gateway is a host of a lattice.
+#[derive(Debug)]
+pub enum HostSource {
+    /// It is not wanted.
+    Off,
+    /// It cannot be, for this reason.
+    Refused(String),
+    /// It is.
+    On(HostView),
+}
+
+/// Where the standing of the host is read from.
+#[derive(Debug)]
+pub struct HostView {
+    /// Its public key.
+    pub id: String,
+    /// The lattice.
+    pub lattice: String,
+    /// What it counts.
+    pub account: Arc<wasmbus::Account>,
 }
 
 /// The snapshot.
@@ -88,6 +113,9 @@ pub struct Status {
     /// Devices, by name.
     #[serde(default)]
     pub devices: BTreeMap<String, DeviceStatus>,
+    /// The host of a wasmCloud lattice, if the gateway is one.
+    #[serde(default)]
+    pub host: Option<wasmbus::Standing>,
     /// The link.
     pub link: LinkStatus,
     /// The uplink.
@@ -197,9 +225,13 @@ impl Sources {
         let link = link(&self.link.borrow());
         let pipeline = self.pipeline.borrow().clone();
         let uplink = UplinkStatus::of(&self.uplink.borrow());
+        let shown = self.control.shown.borrow().clone();
         let workloads: BTreeMap<String, WorkloadStatus> =
-            self.workloads.iter().map(|view| (view.name().to_owned(), view.status())).collect();
+            shown.views().map(|view| (view.name().to_owned(), view.status())).collect();
         let mut complaints = self.complaints(&doors, &store, &link, &pipeline, &uplink);
+        if let HostSource::Refused(why) = &self.host {
+            complaints.push(format!("the gateway is no host of its lattice: {why}"));
+        }
         complaints.extend(workloads.iter().filter_map(|(name, status)| status.complaint(name)));
         let devices: BTreeMap<String, DeviceStatus> =
             self.devices.iter().map(|view| (view.name().to_owned(), view.status())).collect();
@@ -216,6 +248,10 @@ impl Sources {
             store,
             pipeline,
             workloads,
+            host: match &self.host {
+                HostSource::On(host) => Some(host.account.standing(&host.id, &host.lattice)),
+                HostSource::Off | HostSource::Refused(_) => None,
+            },
             devices,
             link,
             uplink,

@@ -48,6 +48,8 @@ pub struct Account {
 pub(super) enum Standing {
     /// It is being opened, or cannot be, for this reason.
     Absent(Option<String>),
+    /// It is sound, and imports something that no link grants.
+    Ungranted(String),
     /// It has an instance.
     Ready,
     /// Its instance was ended, for this reason; the next is made by itself.
@@ -148,6 +150,28 @@ impl View {
         &self.name
     }
 
+    /// Waits until it has shown whether it works: it has an instance, or the reason why not. One that lacks nothing but a
+    /// link works: links may come after it.
+    ///
+    /// Cancel-safe: it only looks.
+    pub fn settled(&self) -> impl Future<Output = Result<(), String>> + Send + 'static {
+        let mut standing = self.standing.clone();
+        async move {
+            let shown = standing.wait_for(|standing| *standing != Standing::Absent(None)).await;
+            match shown.as_deref().map_err(|_| ()) {
+                Ok(Standing::Ready | Standing::Ungranted(_)) => Ok(()),
+                Ok(Standing::Absent(why)) => Err(why.clone().unwrap_or_default()),
+                Ok(Standing::Discarded(why) | Standing::Quarantined(why)) => Err(why.clone()),
+                Err(()) => Err("it was ended before it was open".to_owned()),
+            }
+        }
+    }
+
+    /// Whether it is there to be called, now or after a pause.
+    pub fn is_present(&self) -> bool {
+        !matches!(*self.standing.borrow(), Standing::Absent(_))
+    }
+
     /// Ends its quarantine.
     pub fn release(&self) -> runtime::Answer {
         let name = &self.name;
@@ -163,7 +187,7 @@ impl View {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (state, reason) = match &*self.standing.borrow() {
             Standing::Absent(None) => ("opening", None),
-            Standing::Absent(Some(why)) => ("absent", Some(why.clone())),
+            Standing::Absent(Some(why)) | Standing::Ungranted(why) => ("absent", Some(why.clone())),
             Standing::Ready => ("ready", None),
             Standing::Discarded(why) => ("discarded", Some(why.clone())),
             Standing::Quarantined(why) => ("quarantined", Some(why.clone())),

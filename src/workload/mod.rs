@@ -38,15 +38,17 @@ mod messaging;
 mod opener;
 mod owner;
 mod postbox;
-mod rate;
+pub(crate) mod rate;
 mod room;
 mod secrets;
 mod timer;
 
 pub use account::{Account, View, WorkloadStatus};
-pub use keyvalue::{Answer, Ask, KeepError, Keeper, KeeperError, KeeperHandle, Place};
+pub use keyvalue::{
+    Answer, Ask, KeepError, Keeper, KeeperError, KeeperHandle, Line, Place, Row, Save, Write,
+};
 pub use opener::{OpenError, Opener, OpenerHandle, try_open, try_open_linked};
-pub use owner::{Setup, Workload};
+pub use owner::{Kit, Workload};
 pub use postbox::Door;
 pub use secrets::SecretError;
 
