@@ -82,8 +82,8 @@ pub enum ProviderCommand {
         /// Which
         reference: String,
         /// A configuration that its links begin with; once for each
-        #[arg(long)]
-        config: Vec<String>,
+        #[arg(long, value_name = "CONFIGURATION")]
+        with: Vec<String>,
         #[command(flatten)]
         gateway: GatewayArgs,
     },
@@ -107,8 +107,8 @@ pub struct PutComponentArgs {
     #[arg(long, default_value_t = 1)]
     limit: u32,
     /// A configuration for it; once for each
-    #[arg(long)]
-    config: Vec<String>,
+    #[arg(long, value_name = "CONFIGURATION")]
+    with: Vec<String>,
     #[command(flatten)]
     gateway: GatewayArgs,
 }
@@ -286,8 +286,8 @@ pub async fn provider(command: ProviderCommand) -> anyhow::Result<Exit> {
             }
             Ok(Exit::Ok)
         }
-        ProviderCommand::Put { id, reference, config, gateway } => {
-            let provider = Provider { reference, config, annotations: Pairs::new() };
+        ProviderCommand::Put { id, reference, with, gateway } => {
+            let provider = Provider { reference, config: with, annotations: Pairs::new() };
             say(&gateway, Command::StartProvider { id, provider }).await
         }
         ProviderCommand::Rm { id, gateway } => say(&gateway, Command::StopProvider { id }).await,
@@ -296,16 +296,15 @@ pub async fn provider(command: ProviderCommand) -> anyhow::Result<Exit> {
 
 /// `frond component put`. Whether it works is seen afterwards: nobody waits for a compiler here.
 pub async fn put_component(args: PutComponentArgs) -> anyhow::Result<Exit> {
-    let PutComponentArgs { id, reference, limit, config, gateway } = args;
-    let component = Component { reference, limit, config, ..Component::default() };
+    let PutComponentArgs { id, reference, limit, with, gateway } = args;
+    let component = Component { reference, limit, config: with, ..Component::default() };
     say(&gateway, Command::Scale { id, component, replacing: Replacing::Allowed }).await
 }
 
 /// `frond component rm`.
 pub async fn remove_component(args: RmComponentArgs) -> anyhow::Result<Exit> {
-    // The artifact of what is not to run is nobody's; it only has to be one.
-    let component = Component { reference: "none".to_owned(), ..Component::default() };
-    let command = Command::Scale { id: args.id, component, replacing: Replacing::NotAllowed };
+    let (component, replacing) = (Component::default(), Replacing::NotAllowed);
+    let command = Command::Scale { id: args.id, component, replacing };
     say(&args.gateway, command).await
 }
 

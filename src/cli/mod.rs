@@ -194,3 +194,14 @@ fn finish(outcome: anyhow::Result<Exit>) -> Exit {
         Exit::Failure
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn no_command_takes_two_options_of_one_name() {
+        // Goal: what the parser finds out only when a command is typed is found out here. Method: its own check.
+        super::Cli::command().debug_assert();
+    }
+}

@@ -6,13 +6,15 @@
 //! what they keep.
 
 mod client;
+mod host;
 mod server;
 mod status;
 mod view;
 
 pub use client::{AskError, ask};
+pub use host::{HostSource, HostView};
 pub use server::{Console, ConsoleError};
-pub use status::{HostSource, HostView, Sources, Status};
+pub use status::{Sources, Status};
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

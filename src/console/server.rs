@@ -111,6 +111,7 @@ impl Console {
                 serde_json::to_vec(&answer.map_or_else(refused, Answer::Done))
             }
             Ok(Request::Overview) => {
+                self.sources.control.restored().await;
                 let shown = self.sources.control.shown.borrow().clone();
                 serde_json::to_vec(&shown.overview())
             }

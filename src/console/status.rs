@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::host::HostSource;
 use crate::cli::render::bytes;
 use crate::control::ControlHandle;
 use crate::device::{self, DeviceStatus};
@@ -59,28 +60,6 @@ pub struct Sources {
     pub shut_doors: Vec<String>,
     /// A link is configured.
     pub wants_link: bool,
-}
-
-/// Whether the gateway is a host of a lattice.
-#[derive(Debug)]
-pub enum HostSource {
-    /// It is not wanted.
-    Off,
-    /// It cannot be, for this reason.
-    Refused(String),
-    /// It is.
-    On(HostView),
-}
-
-/// Where the standing of the host is read from.
-#[derive(Debug)]
-pub struct HostView {
-    /// Its public key.
-    pub id: String,
-    /// The lattice.
-    pub lattice: String,
-    /// What it counts.
-    pub account: Arc<wasmbus::Account>,
 }
 
 /// The snapshot.
@@ -229,9 +208,7 @@ impl Sources {
         let workloads: BTreeMap<String, WorkloadStatus> =
             shown.views().map(|view| (view.name().to_owned(), view.status())).collect();
         let mut complaints = self.complaints(&doors, &store, &link, &pipeline, &uplink);
-        if let HostSource::Refused(why) = &self.host {
-            complaints.push(format!("the gateway is no host of its lattice: {why}"));
-        }
+        complaints.extend(self.host.complaint());
         complaints.extend(workloads.iter().filter_map(|(name, status)| status.complaint(name)));
         let devices: BTreeMap<String, DeviceStatus> =
             self.devices.iter().map(|view| (view.name().to_owned(), view.status())).collect();
@@ -248,10 +225,7 @@ impl Sources {
             store,
             pipeline,
             workloads,
-            host: match &self.host {
-                HostSource::On(host) => Some(host.account.standing(&host.id, &host.lattice)),
-                HostSource::Off | HostSource::Refused(_) => None,
-            },
+            host: self.host.standing(),
             devices,
             link,
             uplink,

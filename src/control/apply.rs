@@ -103,7 +103,10 @@ fn scale(
 ) -> Result<Decision, Refusal> {
     bounds::component_id(id)?;
     not_of_the_file(file, id)?;
-    bounds::reference(&wanted.reference)?;
+    // Who stops a component need not say what it was made from.
+    if wanted.limit > 0 || !wanted.reference.is_empty() {
+        bounds::reference(&wanted.reference)?;
+    }
     bounds::config_names(&wanted.config)?;
     bounds::annotations(&wanted.annotations)?;
     bounds::annotations(wanted.limits.iter().flatten())?;

@@ -9,10 +9,10 @@
 //!
 //!  one component:
 //!            asked for, on flash, answered
-//!  (nothing) ───────────────────────────▶ Fetching ──file is there──▶ Opening ──it opens──▶ Running   component_scaled
-//!      ▲                                     │ no such file              │ refused
-//!      └──── taken back: what was before ◀───┴───────────────────────────┘                    component_scale_failed
-//!            is desired again, and runs
+//!  (nothing) ────────────────────────────▶ Fetching ──it is there and compiles──▶ Opening ──it opens──▶ Running
+//!      ▲                 what ran before goes on │                                    │ it fails      component_scaled
+//!      └── taken back: what was before is ◀──────┴────────────────────────────────────┘ at once
+//!          desired again, and runs                          component_scale_failed
 //! ```
 //! Owner: one task, [`Control`], holds the desired state and decides alone; [`apply`] and [`reconcile`] are pure. Commands
 //! are worked off one by one. Everybody else reads [`Shown`], a snapshot that is renewed before a command is answered.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
@@ -16,13 +17,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::apply::apply;
-use super::artifact::{ArtifactError, Artifacts};
+use super::artifact::Artifacts;
 use super::bounds::HISTORY_ROWS_MAX;
 use super::budget::Budget;
 use super::command::{Command, Event, Origin, Refusal, Scaled};
-use super::desired::{Change, Component, Desired, Item, Key, OfTheFile, Spec};
+use super::desired::{Change, Component, Desired, Item, Key, Link, OfTheFile, Spec};
 use super::grants::Surroundings;
-use super::plan::Plan;
+use super::plan::{Plan, troubles};
 use super::record;
 use super::shown::{Shown, Told};
 use crate::platform::clock::{self, WallClock};
@@ -79,7 +80,11 @@ pub struct Control {
     shown: watch::Sender<Arc<Shown>>,
     file: Arc<OfTheFile>,
     filed: Arc<Vec<Arc<View>>>,
-    desired: Desired,
+    desired: Arc<Desired>,
+    /// Of what is desired.
+    troubles: Arc<Vec<(Link, String)>>,
+    /// Whether what runs may not be what is desired.
+    is_due: bool,
     budget: Budget,
     /// Artifacts of what is desired, by reference.
     places: BTreeMap<String, Place>,
@@ -93,10 +98,11 @@ pub struct Control {
     trials: FuturesUnordered<BoxFuture<'static, Trial>>,
     generation: u64,
     look_again: Option<Instant>,
+    pause: Duration,
 }
 
 /// A reference, and what was found.
-type Search = (String, Result<PathBuf, ArtifactError>);
+type Search = (String, Result<PathBuf, String>);
 /// A component, which of its tasks, and whether that works.
 type Trial = (String, u64, Result<(), String>);
 
@@ -119,6 +125,7 @@ struct Post {
 /// Who waits for a component, and what becomes of it if it does not work.
 struct Asked {
     undo: Undo,
+    by: Origin,
     tell: Vec<Scaled>,
 }
 
@@ -138,6 +145,15 @@ impl ControlHandle {
         let request = Request { command, by, reply };
         self.requests.send(request).await.map_err(|_| Refusal::Stopping)?;
         answer.await.map_err(|_| Refusal::Stopping)?
+    }
+
+    /// Waits until what is on flash can be seen: whoever tells of it before tells of a gateway without anything.
+    ///
+    /// Cancel-safe: it only looks.
+    pub async fn restored(&self) {
+        let mut shown = self.shown.clone();
+        // Without a task to restore it there is nothing to wait for.
+        let _ = shown.wait_for(|shown| shown.is_restored).await;
     }
 
     /// The newest lines of the history, the newest first.
@@ -170,7 +186,9 @@ impl Control {
             shown,
             file,
             filed,
-            desired: Desired::default(),
+            desired: Arc::default(),
+            troubles: Arc::default(),
+            is_due: true,
             budget: Budget::new(clock::boottime()),
             places: BTreeMap::new(),
             crew: Crew::new(),
@@ -181,6 +199,7 @@ impl Control {
             trials: FuturesUnordered::new(),
             generation: 0,
             look_again: None,
+            pause: posts::PAUSE_MIN,
         };
         (control, handle)
     }
@@ -201,6 +220,7 @@ impl Control {
                 Some((reference, found)) = self.searches.next() => self.found(reference, found),
                 () = sleep_until(self.look_again.unwrap_or_else(Instant::now)), if self.look_again.is_some() => {
                     self.look_again = None;
+                    self.is_due = true;
                     self.places.retain(|_, place| !matches!(place, Place::Missing(_)));
                 }
                 request = self.requests.recv() => match request {
@@ -228,7 +248,8 @@ impl Control {
         if !rows.is_empty() {
             info!(items = rows.len() - unread, revision = desired.revision, "desired state restored");
         }
-        self.desired = desired;
+        self.desired = Arc::new(desired);
+        self.troubles = Arc::new(troubles(&self.desired, &self.setup.surroundings));
         Ok(())
     }
 
@@ -250,12 +271,14 @@ impl Control {
                 decision.work = None;
             }
         }
-        self.publish();
+        if self.is_due {
+            self.publish();
+        }
         // Whoever asked may have gone; it is on flash all the same.
         let _ = reply.send(decision.answer);
         decision.events.into_iter().for_each(|event| self.send(event));
         if let Some(work) = decision.work {
-            self.expect(work, undo).await;
+            self.expect(work, undo, by).await;
         }
     }
 
@@ -266,23 +289,26 @@ impl Control {
     }
 
     /// Notes who is to be told of a component.
-    async fn expect(&mut self, work: Scaled, undo: Undo) {
+    async fn expect(&mut self, work: Scaled, undo: Undo, by: Origin) {
         if work.limit == 0 {
             self.asked.remove(&work.id);
             self.bring_about().await;
             return self.send(Event::ComponentScaled(work));
         }
         // Asked for again is tried again: neither a file that was missing nor a failure is held against it.
+        self.pause = posts::PAUSE_MIN;
         if let Some(Place::Missing(_)) = self.places.get(&work.reference) {
             self.places.remove(&work.reference);
+            self.is_due = true;
         }
         if let Some(post) = self.posts.get(&work.id)
             && matches!(post.outcome, Some(Err(_)))
         {
             self.stop(&work.id).await;
+            self.is_due = true;
         }
         let asked =
-            self.asked.entry(work.id.clone()).or_insert(Asked { undo: Undo::Nothing, tell: Vec::new() });
+            self.asked.entry(work.id.clone()).or_insert(Asked { undo: Undo::Nothing, by, tell: Vec::new() });
         if matches!(asked.undo, Undo::Nothing) {
             asked.undo = undo;
         }
@@ -302,7 +328,10 @@ impl Control {
             error!(reason = %chain(&error), "a change of the desired state cannot be kept, and is refused");
             Refusal::NotKept(error.to_string())
         })?;
-        changes.iter().for_each(|change| self.desired.make(change, revision, by));
+        let desired = Arc::make_mut(&mut self.desired);
+        changes.iter().for_each(|change| desired.make(change, revision, by));
+        self.troubles = Arc::new(troubles(&self.desired, &self.setup.surroundings));
+        self.is_due = true;
         Ok(())
     }
 
@@ -318,7 +347,7 @@ impl Control {
                 }
                 Err(why) => {
                     if let Undo::To(before) = asked.undo {
-                        self.take_back(&id, before, &why).await;
+                        self.take_back(&id, before, asked.by, &why).await;
                     }
                     for scaled in asked.tell {
                         self.send(Event::ComponentScaleFailed { scaled, error: why.clone() });
@@ -339,12 +368,12 @@ impl Control {
     }
 
     /// A component does not work as asked: what was before is desired again.
-    async fn take_back(&mut self, id: &str, before: Option<Item<Component>>, why: &str) {
+    async fn take_back(&mut self, id: &str, before: Option<Item<Component>>, by: Origin, why: &str) {
         warn!(component = id, why, "a component does not work as asked; what was before is desired again");
         let key = Key::Component(id.to_owned());
         let (change, by) = match before {
             Some(item) => (Change::Put(key, Spec::Component(item.spec)), item.origin),
-            None => (Change::Remove(key), Origin::Lattice),
+            None => (Change::Remove(key), by),
         };
         let text = record::cut(format!("component {id} is taken back: {why}"));
         // If it cannot be kept, what is desired stays, and is tried again for ever.

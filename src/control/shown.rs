@@ -12,6 +12,8 @@ use crate::workload::View;
 /// The snapshot.
 #[derive(Debug, Clone, Default)]
 pub struct Shown {
+    /// Whether what is on flash has been read; before that there is nothing to see.
+    pub is_restored: bool,
     /// What is desired beside the file.
     pub desired: Arc<Desired>,
     /// What the file says.

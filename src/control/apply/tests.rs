@@ -107,7 +107,8 @@ fn a_component_is_started_scaled_updated_and_stopped() {
         "component press updating from file:///b.wasm to file:///c.wasm"
     );
     assert_eq!(bench.says(&update("other", "file:///c.wasm")), "refused: component other not found");
-    let decision = bench.ask(&start("press", "file:///whatever.wasm", 0, NotAllowed));
+    assert!(bench.says(&start("press", "", 1, NotAllowed)).starts_with("refused: a reference has"));
+    let decision = bench.ask(&start("press", "", 0, NotAllowed));
     let work = decision.work.unwrap();
     assert_eq!(
         (work.limit, work.reference.as_str(), &work.annotations),

@@ -5,26 +5,31 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{Control, Place, Post};
-use crate::control::artifact::ArtifactError;
+use super::{Control, Place, Post, Search};
+use crate::config;
 use crate::control::bounds::COMPONENTS_MAX;
-use crate::control::plan::{Plan, plan, troubles};
+use crate::control::plan::{Plan, plan};
 use crate::control::reconcile::{Step, reconcile};
 use crate::control::shown::{Running, Shown};
+use crate::platform::log::chain;
 use crate::workload::Workload;
 
 /// Time that a component has to end. It gives way every 10 ms; what lasts is a call into the keeper.
 const GRACE: Duration = Duration::from_secs(2);
-/// Between two looks for artifacts that are missing.
-const AGAIN: Duration = Duration::from_secs(30);
+/// First and longest pause before artifacts are looked for again: somebody has to mend something.
+pub(super) const PAUSE_MIN: Duration = Duration::from_secs(30);
+const PAUSE_MAX: Duration = Duration::from_secs(600);
 
 impl Control {
-    /// Goes from what runs to what is desired.
+    /// Goes from what runs to what is desired, if there is anything to do.
     pub(super) async fn bring_about(&mut self) {
+        if !std::mem::take(&mut self.is_due) {
+            return;
+        }
         let wanted = self.wanted();
         let actual = self.posts.iter().map(|(id, post)| (id.clone(), post.plan.clone())).collect();
         for step in reconcile(&wanted, &actual) {
@@ -55,11 +60,7 @@ impl Control {
                 }
                 None => {
                     self.places.insert(reference.clone(), Place::Searched);
-                    let (artifacts, reference) = (self.setup.artifacts.clone(), reference.clone());
-                    self.searches.push(Box::pin(async move {
-                        let found = artifacts.find(&reference).await;
-                        (reference, found)
-                    }));
+                    self.searches.push(self.search(id.clone(), reference.clone()));
                     wanted.extend(self.posts.get(id).map(|post| (id.clone(), post.plan.clone())));
                     continue;
                 }
@@ -103,15 +104,32 @@ impl Control {
         join_all(posts.into_values().map(|post| post.member.stop(GRACE))).await;
     }
 
-    pub(super) fn found(&mut self, reference: String, found: Result<PathBuf, ArtifactError>) {
+    /// Finds an artifact and prepares it, while whatever it will replace goes on.
+    fn search(&self, id: String, reference: String) -> BoxFuture<'static, Search> {
+        let (artifacts, opener) = (self.setup.artifacts.clone(), self.setup.kit.opener.clone());
+        Box::pin(async move {
+            let found = async {
+                let path = artifacts.find(&reference).await.map_err(|error| error.to_string())?;
+                let component = config::Component::of(id, path.clone());
+                opener.prepare(component).await.map_err(|error| chain(&error).to_string())?;
+                Ok(path)
+            };
+            let found = found.await;
+            (reference, found)
+        })
+    }
+
+    pub(super) fn found(&mut self, reference: String, found: Result<PathBuf, String>) {
         // It may not be wanted any more.
         let Some(place) = self.places.get_mut(&reference) else { return };
+        self.is_due = true;
         *place = match found {
             Ok(path) => Place::Found(path),
-            Err(error) => {
-                warn!(reason = %error, "a component's artifact is missing");
-                self.look_again.get_or_insert(Instant::now() + AGAIN);
-                Place::Missing(error.to_string())
+            Err(why) => {
+                warn!(why, "a component's artifact is of no use");
+                self.look_again.get_or_insert(Instant::now() + self.pause);
+                self.pause = (2 * self.pause).min(PAUSE_MAX);
+                Place::Missing(why)
             }
         };
     }
@@ -129,12 +147,13 @@ impl Control {
         let mut missing = self.unplanned.clone();
         missing.retain(|id, _| !self.posts.contains_key(id));
         self.shown.send_replace(Arc::new(Shown {
-            desired: Arc::new(self.desired.clone()),
+            is_restored: true,
+            desired: Arc::clone(&self.desired),
             file: Arc::clone(&self.file),
             running: running.collect(),
             filed: Arc::clone(&self.filed),
             missing,
-            troubles: Arc::new(troubles(&self.desired, &self.setup.surroundings)),
+            troubles: Arc::clone(&self.troubles),
         }));
     }
 }

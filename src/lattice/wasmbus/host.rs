@@ -173,6 +173,9 @@ impl Host {
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), HostError> {
         let Desk { settings, id, .. } = &*self.desk;
         info!(host = id, lattice = settings.lattice, "host of a lattice");
+        if stop.run_until_cancelled(self.desk.control.restored()).await.is_none() {
+            return Ok(());
+        }
         loop {
             let client = self.link.client.borrow_and_update().clone();
             let over = match client {

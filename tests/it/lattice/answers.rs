@@ -44,9 +44,8 @@ async fn a_host_is_seen_and_describes_itself() {
         assert_eq!(said["friendly_name"], "Press hall");
     }
     assert_eq!(
-        rig.raw("nonsense.at.all", "").await,
-        r#"{"success":false,"message":"unsupported subject"}"#.to_owned(),
-        "nobody else hears it, and this host hears what it subscribes to"
+        rig.raw("host.nonsense.HOST", "").await,
+        r#"{"success":false,"message":"unsupported subject"}"#
     );
 }
 
@@ -111,6 +110,8 @@ async fn links_configurations_labels_and_providers_are_kept_and_told() {
         "host_id": rig.host, "provider_id": "p", "image_ref": "frond+builtin://mqtt", "annotations": annotations,
     });
     assert_eq!(rig.data("provider_started").await, told);
+    let well = json!({ "host_id": rig.host, "provider_id": "p" });
+    assert_eq!(rig.data("health_check_passed").await, well);
     assert_eq!(
         rig.raw("provider.start.HOST", start.to_string()).await,
         r#"{"success":false,"message":"provider with that ID is already running"}"#

@@ -3,5 +3,6 @@
 mod answers;
 mod hostile;
 mod offline;
+mod power;
 mod rig;
 mod work;

@@ -91,7 +91,13 @@ impl Rig {
         let subject = self.subject(tail);
         self.client.publish_with_reply(subject, inbox, payload.to_string().into()).await.unwrap();
         let heard = timeout(SILENCE, answers.next()).await;
-        assert!(heard.is_err(), "{tail} {payload}: {heard:?}");
+        // Nobody subscribes, and the server says so.
+        let is_nobody = |message: &Option<async_nats::Message>| {
+            message
+                .as_ref()
+                .is_some_and(|message| message.status == Some(async_nats::StatusCode::NO_RESPONDERS))
+        };
+        assert!(!heard.as_ref().is_ok_and(|message| !is_nobody(message)), "{tail} {payload}: {heard:?}");
     }
 
     pub fn subject(&self, tail: &str) -> String {
@@ -158,7 +164,16 @@ impl Rig {
     /// What the local socket tells of the desired state.
     pub async fn overview(&self) -> Overview {
         let socket = frond::console::socket_path(&self.site.folder.join("run"));
-        frond::console::ask(&socket, frond::console::Request::Overview).await.unwrap()
+        let asked = async {
+            loop {
+                match frond::console::ask(&socket, frond::console::Request::Overview).await {
+                    Ok(overview) => return overview,
+                    // The gateway is starting.
+                    Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
+            }
+        };
+        timeout(PATIENCE, asked).await.expect("an answer in time")
     }
 
     /// Waits until a component is in this state.

@@ -148,6 +148,7 @@ async fn what_does_not_work_is_told_and_taken_back() {
     rig.done("component.update.HOST", &update).await;
     rig.data("component_scale_failed").await;
     assert_eq!(rig.request("press.in", "echo as before").await, "press.in as before");
+    rig.site.wait("the same instance all along", |status| status.workloads["press"].handled == 2).await;
     let socket = frond::console::socket_path(&rig.site.folder.join("run"));
     let told: Vec<frond::control::Told> =
         frond::console::ask(&socket, frond::console::Request::History { newest: 1 }).await.unwrap();
