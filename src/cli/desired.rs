@@ -1,5 +1,5 @@
-//! `frond link`, `config`, `label`, `provider` and `history`, and what `frond component` does about the lattice's components: what is desired of this gateway, on the gateway itself, with or without a
-//! lattice.
+//! `frond link`, `config`, `label`, `provider` and `history`, and `frond component ls`, `put` and `rm`: what is desired of
+//! this gateway, on the gateway itself, with or without a lattice.
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;

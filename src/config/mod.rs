@@ -11,6 +11,7 @@ mod de;
 mod device;
 mod diagnose;
 mod fault;
+mod host;
 mod load;
 mod names;
 mod raw;
@@ -32,6 +33,7 @@ pub use component::{Component, Fallback};
 pub use device::{Bias, Device, DeviceEnd, Direction, GpioLine, Parity, Polarity, SerialLine};
 pub use diagnose::{ConfigError, Finding, Position, Problem, Warning};
 pub use fault::{Doubt, Fault, FilterFault, TemplateFault};
+pub use host::LatticeHost;
 pub use load::{DEFAULT, Inspection, MainFile, Paths, inspect, load, load_file, parse};
 pub(crate) use names::{is_name, is_subject, topic_filter};
 pub use site::{
@@ -166,27 +168,6 @@ pub struct Lattice {
     pub jetstream_domain: Option<String>,
     /// The gateway as a host of a wasmCloud lattice.
     pub host: LatticeHost,
-}
-
-/// The gateway as a host of a wasmCloud lattice.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LatticeHost {
-    /// Whether it is one. Default yes.
-    pub serve: bool,
-    /// Name of the lattice. Default: the gateway's name, so that no two gateways share one.
-    pub lattice: String,
-    /// What people call it. Default: the gateway's name.
-    pub friendly_name: String,
-    /// First tokens of control subjects. Default `wasmbus.ctl`.
-    pub prefix: String,
-    /// Between two heartbeats, 1 s to 60 s. Default 30 s; wadm forgets a host after 70.
-    pub heartbeat: Duration,
-    /// Whether it bids for components and providers. Default yes.
-    pub auctions: bool,
-    /// `file://` references lead into it. Default `/usr/share/frond/components`.
-    pub component_dir: PathBuf,
-    /// What it is and where, for whoever places work.
-    pub labels: BTreeMap<String, String>,
 }
 
 /// How frond reaches the hub.

@@ -13,9 +13,9 @@
 //!                                                                       `runtime::lifecycle`
 //! ```
 //! One task owns a workload: its instance, its inbox, its MQTT connection. Those of the file are tasks of the process, those
-//! that the lattice wants are started and stopped by `crate::control`; nothing here tells them apart. The thread `workloads` loads and compiles for
-//! all of them ([`opener`]), `keeper` owns `state.db` ([`keyvalue`]), `blobs` the folders of objects ([`blobs`]). A call runs on the task's thread and gives
-//! way every 10 ms, so that a component which computes without end takes its share of one worker and no more, until its
+//! that the lattice wants are started and stopped by `crate::control`; nothing here tells them apart. The thread
+//! `workloads` loads and compiles for all of them ([`opener`]), `keeper` owns `state.db` ([`keyvalue`]), `blobs` the folders
+//! of objects ([`blobs`]). A call runs on the task's thread and gives way every 10 ms, so that a component which computes without end takes its share of one worker and no more, until its
 //! deadline ends it. Imports are async: while a component waits, nothing of the gateway does.
 //!
 //! Delivery is at most once, as with wasmCloud's own NATS provider: a message is handed over once, and neither a trap nor
