@@ -6,6 +6,7 @@
 //! - A batch of one, against a bare wasmtime component call with the same row: default engine, synchronous call, no
 //!   deadline, no limits, no checks, nothing announced.
 //! - Ten components ready from the cache, against compiling ten.
+//! - Memory of an instance that has worked and waits.
 //!
 //! Method: processor time of the thread, in rounds of the two in turn, so that a busy machine is busy for both; the
 //! median of the rounds counts. `just guests` first.
@@ -24,8 +25,14 @@ use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Engine, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-// The component's source, as it stands: what it finds in its crate `kit` is a module here.
+// The components' sources, as they stand: what they find in their crate `kit` is a module here.
 extern crate self as kit;
+#[allow(dead_code, missing_docs, unused_imports)]
+#[path = "../components/vibration/src/blocks.rs"]
+mod blocks;
+#[allow(dead_code, missing_docs, unused_imports)]
+#[path = "../components/vibration/src/features.rs"]
+mod features;
 #[allow(dead_code, missing_docs, unused_imports)]
 #[path = "../components/kit/src/linear.rs"]
 pub mod linear;
@@ -38,6 +45,11 @@ pub mod options;
 #[allow(dead_code, missing_docs, unused_imports)]
 #[path = "../components/limits/src/rules.rs"]
 mod rules;
+#[allow(dead_code, missing_docs, unused_imports)]
+#[path = "../components/vibration/src/settings.rs"]
+mod settings;
+
+mod rig;
 
 mod bare {
     wasmtime::component::bindgen!({ path: "wit/frond-telemetry.wit", world: "stateful" });
@@ -59,12 +71,15 @@ fn main() {
         batch_of_64(options);
         single(options);
     }
+    println!("vibration, blocks of 4096");
+    vibration();
     ten_components(&unchanged);
+    idle(&unchanged);
 }
 
 fn batch_of_64(options: &[(String, String)]) {
     let host = Host::new().expect("host");
-    let mut processor = open(&host, options, &cache());
+    let mut processor = open(&host, "limits", options, &cache());
     let rows: Vec<Reading> = (0..64).map(reading).collect();
     let mut native = native(options);
     let mut native_columns = native_monitor(options);
@@ -100,9 +115,50 @@ fn batch_of_64(options: &[(String, String)]) {
     println!("    bare wasmtime call: {bare:.1} ns, ratio {:.2}", through / bare);
 }
 
+/// The component that computes most: spectra.
+fn vibration() {
+    let options = options(&[("series", "*"), ("block", "4096"), ("bands", "10-100; 100-400")]);
+    let host = Host::new().expect("host");
+    let mut processor = open(&host, "vibration", &options, &cache());
+    let settings = || settings::Settings::parse(&options).expect("options");
+    let mut native = blocks::Blocks::new(settings());
+    for id in 0..SERIES {
+        assert_eq!(native.announce(id, describe(SeriesId(id)).name, "g".into()), blocks::Announced::Well);
+    }
+    // A millisecond between the samples of a series, four in a batch; time goes on from batch to batch.
+    let sample = |n: i64| Reading {
+        series: SeriesId((n % i64::from(SERIES)) as u32),
+        time: n / i64::from(SERIES) * 1_000_000,
+        value: Value::Float((n as f64 * 0.37).sin()),
+    };
+    let later = |rows: &mut Vec<Reading>| rows.iter_mut().for_each(|row| row.time += 4_000_000);
+    let mut there: Vec<Reading> = (0..64).map(sample).collect();
+    let mut here = there.clone();
+    let mut numbers = 1000;
+    let mut through = || {
+        later(&mut there);
+        let register = |_: &str, _: &str| {
+            numbers += 1;
+            Ok(SeriesId(numbers))
+        };
+        let processed = processor.process(0, black_box(&there), describe, register);
+        assert_eq!(processed.outcome, Outcome::Processed);
+        black_box(processed);
+    };
+    let mut natively = || {
+        later(&mut here);
+        for row in black_box(&here) {
+            black_box(native.take(row.series.0, row.time, row.value.as_f64()));
+        }
+    };
+    let [through, natively] = compare([&mut through, &mut natively]).map(|time| time / 64.0);
+    println!("  batch of 64, per sample: {through:.1} ns");
+    println!("    native: {natively:.1} ns, ratio {:.2}", through / natively);
+}
+
 fn single(options: &[(String, String)]) {
     let host = Host::new().expect("host");
-    let mut processor = open(&host, options, &cache());
+    let mut processor = open(&host, "limits", options, &cache());
     let row = [reading(0)];
     let mut through = || {
         black_box(processor.process(0, black_box(&row), describe, |_, _| Err(String::new())));
@@ -121,16 +177,16 @@ fn single(options: &[(String, String)]) {
 
 fn ten_components(options: &[(String, String)]) {
     let host = Host::new().expect("host");
-    drop(open(&host, options, &cache()));
+    drop(open(&host, "limits", options, &cache()));
     let started = processor_time();
-    let ten: Vec<Processor> = (0..10).map(|_| open(&host, options, &cache())).collect();
+    let ten: Vec<Processor> = (0..10).map(|_| open(&host, "limits", options, &cache())).collect();
     let cached = processor_time() - started;
     drop(ten);
 
     let engine = Engine::default();
     let started = processor_time();
     for _ in 0..10 {
-        black_box(Component::from_file(&engine, wasm()).expect("component"));
+        black_box(Component::from_file(&engine, wasm("limits")).expect("component"));
     }
     let compiled = processor_time() - started;
     println!("ten cached components ready: {:.1} ms", ms(cached));
@@ -139,6 +195,27 @@ fn ten_components(options: &[(String, String)]) {
         ms(compiled),
         compiled.as_secs_f64() / cached.as_secs_f64()
     );
+}
+
+/// Memory of an instance that has worked and waits.
+fn idle(options: &[(String, String)]) {
+    const INSTANCES: usize = 32;
+    let host = Host::new().expect("host");
+    let work = |mut processor: Processor| {
+        let rows: Vec<Reading> = (0..64).map(reading).collect();
+        for _ in 0..100 {
+            processor.process(0, &rows, describe, |_, _| Err(String::new()));
+        }
+        processor
+    };
+    // The first one pays for what they share.
+    let first = work(open(&host, "limits", options, &cache()));
+    let before = rig::pss_of(std::process::id());
+    let others: Vec<Processor> =
+        (0..INSTANCES).map(|_| work(open(&host, "limits", options, &cache()))).collect();
+    let each = rig::pss_of(std::process::id()).saturating_sub(before) / INSTANCES as u64;
+    println!("an idle instance of limits that has worked on 100 batches: {} KiB of PSS", each >> 10);
+    drop((first, others));
 }
 
 /// Median nanoseconds of a call of each.
@@ -216,8 +293,8 @@ fn target() -> PathBuf {
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"), PathBuf::from)
 }
 
-fn wasm() -> PathBuf {
-    let path = target().join("guests/wasm32-wasip2/release/limits.wasm");
+fn wasm(name: &str) -> PathBuf {
+    let path = target().join(format!("guests/wasm32-wasip2/release/{name}.wasm"));
     assert!(path.exists(), "{} is not there: run `just guests` first", path.display());
     path
 }
@@ -226,8 +303,8 @@ fn cache() -> PathBuf {
     target().join("tmp/cache")
 }
 
-fn open(host: &Host, options: &[(String, String)], cache: &Path) -> Processor {
-    let mut component = config::Component::of("limits".into(), wasm());
+fn open(host: &Host, name: &str, options: &[(String, String)], cache: &Path) -> Processor {
+    let mut component = config::Component::of(name.into(), wasm(name));
     component.config = options.iter().cloned().collect();
     Processor::open(host, &component, Path::new(env!("CARGO_BIN_EXE_frond")), cache).expect("open")
 }
@@ -247,7 +324,7 @@ fn bare_guest(
     options: &[(String, String)],
 ) -> (Store<Bare>, bare::exports::frond::telemetry::processor::Guest) {
     let engine = Engine::default();
-    let component = Component::from_file(&engine, wasm()).expect("component");
+    let component = Component::from_file(&engine, wasm("limits")).expect("component");
     let mut linker = Linker::new(&engine);
     wasmtime_wasi::p2::add_to_linker_sync(&mut linker).expect("linker");
     let mut store =

@@ -5,9 +5,10 @@
 //!    ▲                  │                                             ▲                 │
 //!    └──durable tickets─┘                                             └──────Settle─────┘
 //!  doors: a broker's client for each durability class; the listener, one thread for all clients
-//!  workloads: MQTT, NATS ──Letter──▶ inbox ──▶ component ──Request──▶ keeper (state.db); a task for each
-//!                                                 component ──Job──▶ blobs (files)
-//!                                                 └───────Request──▶ devices; a task for each
+//!  workloads: MQTT, NATS, HTTP ──Post──▶ inbox ──▶ component ──Request──▶ keeper (state.db); a task for each
+//!                                                     component ──Job──▶ blobs (files)
+//!                                                     ├───────Request──▶ devices; a task for each
+//!                                                     └───────Errand──▶ hosts, by HTTP; a task of each errand's own
 //!  lattice host ──Command──▶ control ──Save──▶ keeper; control ──Event──▶ lattice host; control starts workloads
 //!  console ──Order──▶ pipeline; ──Command──▶ control
 //!  listener ──Credentials──▶ entrance ──passwords──▶ verifier         renewal ──certificates──▶ listener
@@ -18,6 +19,7 @@
 
 mod workloads;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +28,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::config::{self, Config, LatticeMode};
+use crate::config::{self, Config, FullPolicy, LatticeMode};
 use crate::console::{self, Console, ConsoleError, Sources};
 use crate::device;
 use crate::ingest::listener::entrance::{Entrance, EntranceHandle};
@@ -40,7 +42,7 @@ use crate::platform::clock::{self, Beginning, ClockKeeper, WallClock};
 use crate::platform::lock::{self, LockError};
 use crate::platform::notify;
 use crate::platform::signals::{Signals, SignalsError};
-use crate::runtime::{Pipeline, pipeline};
+use crate::runtime::{Pipeline, neighbour, pipeline};
 use crate::sample::{DoorId, Durability, StreamId};
 use crate::slot::Confirmation;
 use crate::store::{
@@ -61,6 +63,8 @@ const COMMITTED_MAX: usize = 4;
 const ORDERS_MAX: usize = 4;
 /// Events between control and the host that tells of them: those of an application that is put to work at once.
 const EVENTS_MAX: usize = 256;
+/// Series of the gateway's own stream: one for each component that ever had an alarm, of sixteen at a time.
+const OWN_SERIES_MAX: usize = 1_024;
 /// A store that does not come back to its loop within this time hangs on its disk; an fsync of a worn card takes seconds.
 const STORE_BEAT: Duration = Duration::from_secs(60);
 /// A pipeline may be busy with a component's first compilation.
@@ -168,10 +172,6 @@ fn start_all(tasks: &mut Tasks, config: &Config, store: Store, mut start: Start)
         doors.push(view);
         (account, entrance)
     });
-    let (orders, orders_in) = mpsc::channel(ORDERS_MAX);
-    let ways = (committed_in, orders_in, checkpoints);
-    let pipeline = start_pipeline(tasks, config, streams, &handle, &mut start, ways)?;
-
     let (link, link_handle) = Link::new(config);
     tasks.essential("link", Stage::Uplink, |stop| async move {
         link.run(stop).await;
@@ -186,6 +186,15 @@ fn start_all(tasks: &mut Tasks, config: &Config, store: Store, mut start: Start)
     workloads::start_devices(tasks, owners);
     let (kit, filed) = workloads::start_workloads(tasks, config, &door, &link_handle.client, &devices)?;
     let (control, host) = workloads::start_control(tasks, config, kit, filed, (&link_handle, &clock));
+    let shown = control.shown.clone();
+    let around = start.streams.get(neighbour::STREAM).map(|stream| neighbour::Neighbourhood {
+        stream: *stream,
+        clock: clock.clone(),
+        look: Box::new(move || shown.borrow().looks()),
+    });
+    let (orders, orders_in) = mpsc::channel(ORDERS_MAX);
+    let ways = (committed_in, orders_in, checkpoints);
+    let pipeline = start_pipeline(tasks, config, (streams, around), &handle, &mut start, ways)?;
 
     let sources = Sources {
         name: config.gateway.name.clone(),
@@ -279,7 +288,7 @@ fn start_listener(
 fn start_pipeline(
     tasks: &mut Tasks,
     config: &Config,
-    streams: Vec<(StreamId, config::Stream)>,
+    (streams, around): (Vec<(StreamId, config::Stream)>, Option<neighbour::Neighbourhood>),
     handle: &Handle,
     start: &mut Start,
     (committed, orders, checkpoints): (mpsc::Receiver<Committed>, pipeline::Orders, CheckpointSender),
@@ -296,6 +305,7 @@ fn start_pipeline(
         compiler: std::env::current_exe().unwrap_or_else(|_| "/usr/bin/frond".into()),
         cache_dir: config.gateway.cache_dir.clone(),
         data_dir: config.gateway.data_dir.clone(),
+        around,
         position: start.stats.borrow().checkpoint_position,
     };
     let (pipeline, stats) = Pipeline::new(setup);
@@ -341,12 +351,16 @@ fn policy(config: &Config) -> Policy {
         };
         (stream.name.clone(), policy)
     };
+    let mut streams: BTreeMap<_, _> = config.streams.iter().map(stream).collect();
+    let own =
+        StreamPolicy { full: FullPolicy::DropOldest, outbox_bytes_max: None, series_max: OWN_SERIES_MAX };
+    streams.entry(neighbour::STREAM.to_owned()).or_insert(own);
     Policy {
         data_dir: config.gateway.data_dir.clone(),
         journal: config.journal.clone(),
         outbox: config.outbox.clone(),
         retained_bytes_max: config.site.clients.retained_bytes_max,
-        streams: config.streams.iter().map(stream).collect(),
+        streams,
         doors: broker.chain(clients).collect(),
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::command::{Origin, Pairs};
 use super::desired::{Desired, Link, OfTheFile};
+use crate::runtime::neighbour::Look;
 use crate::workload::View;
 
 /// The snapshot.
@@ -140,6 +141,12 @@ impl Shown {
     /// All labels.
     pub fn labels(&self) -> Pairs {
         self.desired.all_labels(&self.file)
+    }
+
+    /// How the hub is to see the components for wasmCloud; `None` while those of the lattice are not known yet.
+    pub fn looks(&self) -> Option<BTreeMap<String, Look>> {
+        let looks = self.views().map(|view| (view.name().to_owned(), view.look()));
+        self.is_restored.then(|| looks.collect())
     }
 
     /// The views of all components for wasmCloud.

@@ -43,6 +43,7 @@ pub mod inspection;
 mod instance;
 pub(crate) mod lifecycle;
 pub(crate) mod meter;
+pub mod neighbour;
 pub(crate) mod opener;
 mod order;
 mod outcome;

@@ -31,6 +31,7 @@ use crate::supervise::Beat;
 
 use super::deployment::shelf::Shelf;
 use super::desk::Desk;
+use super::neighbour::Neighbourhood;
 use super::opener::Places;
 use super::order::{Answer, Order};
 use super::outputs::Line;
@@ -53,6 +54,7 @@ pub struct Pipeline {
     lines: BTreeMap<StreamId, Line>,
     series: BTreeMap<SeriesId, SeriesEntry>,
     roster: Roster,
+    around: Option<Neighbourhood>,
     raw: BTreeMap<(StreamId, Timeline), Vec<Reading>>,
     raw_readings: usize,
     position: u64,
@@ -80,7 +82,7 @@ enum Event {
 
 impl Pipeline {
     /// Makes the pipeline from the last checkpoint. Components are opened in [`Pipeline::run`].
-    pub fn new(setup: Setup) -> (Pipeline, watch::Receiver<PipelineStats>) {
+    pub fn new(mut setup: Setup) -> (Pipeline, watch::Receiver<PipelineStats>) {
         let (stats_out, stats) = watch::channel(PipelineStats::default());
         let series = setup.series.iter().map(|(id, known)| (*id, known.entry.clone())).collect();
         let lines = setup.streams.iter().map(|(id, stream)| (*id, Line::new(stream.clone()))).collect();
@@ -88,6 +90,7 @@ impl Pipeline {
             lines,
             series,
             roster: Roster::empty(),
+            around: setup.around.take(),
             raw: BTreeMap::new(),
             raw_readings: 0,
             position: setup.position,
@@ -247,6 +250,10 @@ impl Pipeline {
         let now = clock::boottime();
         // First what was held back, which belongs into windows that are open still.
         self.through(runtime, |roster, desk, sink| roster.tick(desk, sink));
+        if let Some(around) = self.around.take() {
+            self.through(runtime, |roster, desk, sink| roster.look_around(&around, desk, sink));
+            self.around = Some(around);
+        }
         for (stream, line) in &mut self.lines {
             if !self.roster.holds(*stream) && line.advance(now) {
                 self.dirty = true;

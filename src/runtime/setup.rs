@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::config;
+use crate::runtime::neighbour::Neighbourhood;
 use crate::sample::{BootId, SeriesId, StreamId};
 use crate::store;
 
@@ -32,6 +33,8 @@ pub struct Setup {
     pub cache_dir: PathBuf,
     /// Below it are the components that were deployed.
     pub data_dir: PathBuf,
+    /// Components that are called elsewhere, if there are any.
+    pub around: Option<Neighbourhood>,
     /// Position of the last checkpoint: the groups after it come first.
     pub position: u64,
 }

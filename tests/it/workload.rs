@@ -3,14 +3,18 @@
 mod blob_power;
 mod blobs;
 mod device;
+mod hosts;
+mod http;
 mod power;
 mod secrets;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use frond::block::Rows;
 use frond::console::Status;
+use frond::sample::Lane;
 use frond::workload::WorkloadStatus;
 use nix::sys::signal::Signal;
 use rumqttc::v5::mqttbytes::QoS;
@@ -21,6 +25,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::nats::free_port;
+use crate::whole::books::{AtHub, Books};
 use crate::whole::site::{QUICK, Role, Site};
 
 /// What has not come by then does not come.
@@ -293,8 +298,9 @@ async fn a_component_that_misbehaves_is_ended_and_its_neighbour_misses_nothing()
 
 #[tokio::test]
 async fn a_component_that_fails_too_often_is_quarantined_until_a_word_or_another_file() {
-    // Goal: what `quarantine_failures` promises holds for messages as for readings. Method: two traps; the operator's
-    // command; two traps; another file with the same code. What comes meanwhile waits in the inbox.
+    // Goal: what `quarantine_failures` promises holds for messages as for readings, and the hub hears of it. Method: two
+    // traps; the operator's command; two traps; another file with the same code; two traps, and a kill. What comes
+    // meanwhile waits in the inbox.
     let links = source("mqtt", "topics = [\"orders/#\"]") + &target("mqtt", "topics = [\"postman/out\"]");
     let keys =
         format!("quarantine_failures = 2\ndeadline = \"20s\"\nconfig = {{ out = \"postman/out\" }}\n{links}");
@@ -305,7 +311,7 @@ async fn a_component_that_fails_too_often_is_quarantined_until_a_word_or_another
     );
     let mut site = Site::prepare(&format!("{QUICK}{listener}{postman}")).await;
     std::fs::copy(guest("postman"), site.folder.join("postman.wasm")).unwrap();
-    site.run(Role::Gateway).await;
+    let mut books = site.open().await;
     ready(&site, "postman").await;
     let mut client = Client::subscribe(port, &["postman/out"]).await;
     site.wait("the component at the listener", |status| {
@@ -323,6 +329,7 @@ async fn a_component_that_fails_too_often_is_quarantined_until_a_word_or_another
         let says = |text: &str| status.complaints.iter().any(|complaint| complaint.contains(text));
         assert!(says("frond component release postman"), "{:?}", status.complaints);
         site.logged(&["ERROR", "component has failed too often and is not started again", "postman"]).await;
+        told(&mut books, "raised", 2 * n + 1).await;
         client.say("orders/a", "echo at last").await;
         site.wait("a message that waits", |status| of(status, "postman").received == 3 * (n as u64 + 1))
             .await;
@@ -338,6 +345,48 @@ async fn a_component_that_fails_too_often_is_quarantined_until_a_word_or_another
         }
         assert_eq!(client.hear().await.1, "orders/a at last");
         assert_eq!(site.frond(&release).await, "", "it is not quarantined any more");
+        told(&mut books, "cleared", 2 * n + 2).await;
+    }
+    for _ in 0..2 {
+        client.say("orders/a", "trap").await;
+    }
+    told(&mut books, "raised", 5).await;
+    site.kill(Role::Gateway).await;
+    site.run(Role::Gateway).await;
+    ready(&site, "postman").await;
+    told(&mut books, "cleared", 6).await;
+}
+
+/// Waits until the hub was told of as many edges of the alarm about a quarantine, raised and cleared in turn.
+async fn told(books: &mut Books, edge: &str, count: usize) {
+    let edges = |books: &Books| -> Vec<(bool, String)> {
+        let of = |message: &AtHub| match &message.envelope.rows {
+            Rows::Alarms(alarms) if message.stamp.origin.lane == Lane::Alarm => {
+                assert_eq!(message.envelope.stream, "frond");
+                let series = &message.envelope.series;
+                assert!(alarms.iter().all(|alarm| series[&alarm.series].name == "frond/component/postman"));
+                alarms.iter().map(|alarm| (alarm.active, alarm.message.clone())).collect()
+            }
+            _ => Vec::new(),
+        };
+        books.messages.iter().flat_map(of).collect()
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while edges(books).len() < count {
+        assert!(
+            Instant::now() < deadline,
+            "the hub is not told that the alarm is {edge}: {:?}",
+            edges(books)
+        );
+        books.read().await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let edges = edges(books);
+    assert_eq!(edges.len(), count, "{edges:?}");
+    for (n, (active, message)) in edges.iter().enumerate() {
+        assert_eq!(*active, n % 2 == 0, "{edges:?}");
+        let says = if *active { "has failed too often" } else { "works again" };
+        assert!(message.contains("component postman") && message.contains(says), "{message}");
     }
 }
 

@@ -22,6 +22,9 @@ const SECRETS_MAX: usize = 32;
 const SECRET_NAME_CHARS_MAX: usize = 128;
 
 const MESSAGES_PER_SECOND_MAX: u32 = 100_000;
+/// A component works on one thing at a time; four are for those that ask several hosts for it.
+const CONNECTIONS_OUT: i64 = 4;
+const CONNECTIONS_OUT_MAX: usize = 64;
 
 impl Judge<'_> {
     /// What stands in a `[[component]]` beside what every component has.
@@ -75,6 +78,12 @@ impl Judge<'_> {
             rate("messages_in_per_second", raw.messages_in_per_second, MESSAGES_IN_PER_SECOND);
         let messages_out_per_second =
             rate("messages_out_per_second", raw.messages_out_per_second, MESSAGES_OUT_PER_SECOND);
+        let connections_out_max = self.whole_number(
+            &key("connections_out_max"),
+            raw.connections_out_max.unwrap_or(CONNECTIONS_OUT),
+            1,
+            CONNECTIONS_OUT_MAX,
+        );
         let links = key("link");
         self.count(&links, raw.link.len(), LINKS_MAX);
         let path = links;
@@ -88,9 +97,17 @@ impl Judge<'_> {
             links.push(link);
         }
         let secrets = self.secrets(&key("secrets"), &raw.secrets);
-        let workload =
-            Workload { component, inbox, messages_in_per_second, messages_out_per_second, secrets, links };
-        let is_called = |link: &raw::Link| link.interface == Some(Interface::Handler);
+        let workload = Workload {
+            component,
+            inbox,
+            messages_in_per_second,
+            messages_out_per_second,
+            connections_out_max,
+            secrets,
+            links,
+        };
+        let is_called =
+            |link: &raw::Link| matches!(link.interface, Some(Interface::Handler | Interface::IncomingHttp));
         if !raw.link.iter().any(is_called) && !self.taken_out.contains(&key("link")) {
             self.refuse(table, Fault::NeverCalled);
         }
@@ -105,6 +122,7 @@ impl Judge<'_> {
             ("overflow", raw.overflow.is_some()),
             ("messages_in_per_second", raw.messages_in_per_second.is_some()),
             ("messages_out_per_second", raw.messages_out_per_second.is_some()),
+            ("connections_out_max", raw.connections_out_max.is_some()),
             ("secrets", !raw.secrets.is_empty()),
             ("link", !raw.link.is_empty()),
         ];
@@ -135,10 +153,12 @@ impl Judge<'_> {
             return None;
         };
         let unused = match interface {
-            Interface::Handler => ("target_config", raw.target_config.is_some()),
-            Interface::Consumer | Interface::KeyValue | Interface::Blobs | Interface::Device => {
-                ("source_config", raw.source_config.is_some())
-            }
+            Interface::Handler | Interface::IncomingHttp => ("target_config", raw.target_config.is_some()),
+            Interface::Consumer
+            | Interface::KeyValue
+            | Interface::Blobs
+            | Interface::Device
+            | Interface::OutgoingHttp => ("source_config", raw.source_config.is_some()),
         };
         if unused.1 {
             self.refuse(&table.key(unused.0), Fault::OtherEnd { instead: other(unused.0) });
@@ -159,6 +179,12 @@ impl Judge<'_> {
             Interface::KeyValue => self.keyvalue(&table.key("target_config"), raw.target_config.as_ref()),
             Interface::Blobs => self.blobs(&table.key("target_config"), raw.target_config.as_ref()),
             Interface::Device => self.device_link(&table.key("target_config"), raw.target_config.as_ref()),
+            Interface::IncomingHttp => LinkEnd::HttpSource(
+                self.http_source(&table.key("source_config"), raw.source_config.as_ref())?,
+            ),
+            Interface::OutgoingHttp => {
+                LinkEnd::HttpTarget(self.http_target(&table.key("target_config"), raw.target_config.as_ref()))
+            }
         };
         Some(Link { name, end })
     }

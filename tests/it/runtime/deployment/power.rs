@@ -103,6 +103,7 @@ impl Running {
             compiler: compiler().to_owned(),
             cache_dir: shared_cache(),
             data_dir: folder.to_owned(),
+            around: None,
             position,
         };
         let (pipeline, stats) = Pipeline::new(setup);

@@ -155,6 +155,7 @@ impl Site {
             compiler: compiler().to_owned(),
             cache_dir: shared_cache(),
             data_dir: self.folder.path().join("data"),
+            around: None,
             position,
         };
         let (pipeline, stats) = Pipeline::new(setup);
