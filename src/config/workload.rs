@@ -33,6 +33,8 @@ pub(crate) const INBOX_MESSAGES: i64 = 256;
 pub(crate) const INBOX_BYTES: usize = 1 << 20;
 pub(crate) const MESSAGES_IN_PER_SECOND: i64 = 1_000;
 pub(crate) const MESSAGES_OUT_PER_SECOND: i64 = 200;
+/// A component works on one thing at a time; four are for those that ask several hosts for it.
+pub(crate) const CONNECTIONS_OUT: i64 = 4;
 pub(crate) const KEYVALUE_BYTES: u64 = 1 << 20;
 pub(crate) const KEYVALUE_KEYS: i64 = 10_000;
 pub(crate) const BLOB_BYTES: u64 = 64 << 20;
@@ -200,6 +202,7 @@ impl Workload {
             inbox,
             messages_in_per_second: MESSAGES_IN_PER_SECOND as u32,
             messages_out_per_second: MESSAGES_OUT_PER_SECOND as u32,
+            connections_out_max: CONNECTIONS_OUT as usize,
             secrets: BTreeMap::new(),
             links: Vec::new(),
         }

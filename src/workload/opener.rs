@@ -116,10 +116,13 @@ pub fn try_open_linked(
 ) -> Result<(), OpenError> {
     let engine = Arc::new(Engine::new()?);
     let code = code::load(&engine.host, component, compiler, cache_dir, &Counters::default())?;
+    link(&engine, component, &code, Secrets::default(), &doors(&engine, &code)).map(|_| ())
+}
+
+/// Every door that a component has, whether a link leads to it or not.
+fn doors(engine: &Engine, code: &Component) -> Vec<Door> {
     let ty = code.component_type();
-    let doors: Vec<Door> =
-        ty.exports(&engine.host.engine).filter_map(|(name, _)| Door::of_export(name)).collect();
-    link(&engine, component, &code, Secrets::default(), &doors).map(|_| ())
+    ty.exports(&engine.host.engine).filter_map(|(name, _)| Door::of_export(name)).collect()
 }
 
 // === impl Door ===
@@ -203,7 +206,7 @@ impl Opener {
                     let prepared = made.and_then(|made| {
                         let code =
                             code::load(&made.host, &component, places.0, places.1, &Counters::default())?;
-                        link(&made, &component, &code, Secrets::default()).map(drop)
+                        link(&made, &component, &code, Secrets::default(), &doors(&made, &code)).map(drop)
                     });
                     drop(reply.send(prepared));
                 }

@@ -8,10 +8,10 @@ use crate::config::fault::Fault;
 use crate::config::raw::{self, Interface, Provider};
 use crate::config::tree::KeyPath;
 use crate::config::workload::{
-    BLOB_BYTES, BLOB_BYTES_MAX, BLOB_BYTES_MIN, BLOB_OBJECTS, BLOB_OBJECTS_MAX, DEADLINE, EVERY_MAX,
-    EVERY_MIN, INBOX_BYTES, INBOX_MESSAGES, KEYVALUE_BYTES, KEYVALUE_BYTES_MAX, KEYVALUE_BYTES_MIN,
-    KEYVALUE_KEYS, KEYVALUE_KEYS_MAX, LINKS_MAX, MAP_MAX, MESSAGES_IN_PER_SECOND, MESSAGES_OUT_PER_SECOND,
-    TOPICS_MAX, WORKLOADS_MAX,
+    BLOB_BYTES, BLOB_BYTES_MAX, BLOB_BYTES_MIN, BLOB_OBJECTS, BLOB_OBJECTS_MAX, CONNECTIONS_OUT, DEADLINE,
+    EVERY_MAX, EVERY_MIN, INBOX_BYTES, INBOX_MESSAGES, KEYVALUE_BYTES, KEYVALUE_BYTES_MAX,
+    KEYVALUE_BYTES_MIN, KEYVALUE_KEYS, KEYVALUE_KEYS_MAX, LINKS_MAX, MAP_MAX, MESSAGES_IN_PER_SECOND,
+    MESSAGES_OUT_PER_SECOND, TOPICS_MAX, WORKLOADS_MAX,
 };
 use crate::config::{
     Access, Component, Config, Inbox, Link, LinkEnd, Overflow, SecretFile, Source, Target, Workload, names,
@@ -22,8 +22,6 @@ const SECRETS_MAX: usize = 32;
 const SECRET_NAME_CHARS_MAX: usize = 128;
 
 const MESSAGES_PER_SECOND_MAX: u32 = 100_000;
-/// A component works on one thing at a time; four are for those that ask several hosts for it.
-const CONNECTIONS_OUT: i64 = 4;
 const CONNECTIONS_OUT_MAX: usize = 64;
 
 impl Judge<'_> {
