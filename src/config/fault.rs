@@ -205,6 +205,14 @@ pub enum Fault {
         /// The other end.
         instead: &'static str,
     },
+    /// Not a label of a host.
+    #[error(
+        "'{name}' is no label: 1 to 64 of A-Z a-z 0-9 _ - ., and those of hostcore. say what the machine is"
+    )]
+    HostLabel {
+        /// What was said.
+        name: String,
+    },
     /// Not a NATS subject.
     #[error("'{subject}' is not a subject: tokens without spaces, with a '.' between them")]
     Subject {

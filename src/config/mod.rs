@@ -11,6 +11,7 @@ mod de;
 mod device;
 mod diagnose;
 mod fault;
+mod host;
 mod load;
 mod names;
 mod raw;
@@ -20,7 +21,7 @@ mod text;
 mod tree;
 mod units;
 pub mod wear;
-mod workload;
+pub(crate) mod workload;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -32,12 +33,14 @@ pub use component::{Component, Fallback};
 pub use device::{Bias, Device, DeviceEnd, Direction, GpioLine, Parity, Polarity, SerialLine};
 pub use diagnose::{ConfigError, Finding, Position, Problem, Warning};
 pub use fault::{Doubt, Fault, FilterFault, TemplateFault};
+pub use host::LatticeHost;
 pub use load::{DEFAULT, Inspection, MainFile, Paths, inspect, load, load_file, parse};
+pub(crate) use names::{is_name, is_subject, topic_filter};
 pub use site::{
     ANONYMOUS, Anonymous, ClientCertificates, Clients, Framing, LISTENER_BIND, Listener, ListenerTls, Site,
     TopicRules, User,
 };
-pub(crate) use units::show_duration;
+pub(crate) use units::{parse_bytes, parse_duration, show_duration};
 pub use workload::{Access, Inbox, Link, LinkEnd, Overflow, SecretFile, Source, Target, Workload};
 pub use workload::{HttpHost, HttpScheme, HttpSource, HttpTarget};
 
@@ -164,6 +167,8 @@ pub struct Lattice {
     pub subject: String,
     /// JetStream domain of the hub, if it has one.
     pub jetstream_domain: Option<String>,
+    /// The gateway as a host of a wasmCloud lattice.
+    pub host: LatticeHost,
 }
 
 /// How frond reaches the hub.

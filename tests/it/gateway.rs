@@ -46,7 +46,12 @@ pub fn config(mode: LatticeMode) -> Config {
         clock: Clock { trust: Trust::Always, synchronized_file: "/nonexistent".into() },
         broker: None,
         site: frond::config::parse("listener = []", "the test").expect("a configuration").site,
-        lattice: Lattice { mode, subject: "frond".into(), jetstream_domain: Some(DOMAIN.into()) },
+        lattice: Lattice {
+            mode,
+            subject: "frond".into(),
+            jetstream_domain: Some(DOMAIN.into()),
+            host: frond::config::parse("", "the test").expect("a configuration").lattice.host,
+        },
         journal: Journal {
             commit_interval: Duration::from_secs(1),
             commit_interval_max: Duration::from_secs(10),

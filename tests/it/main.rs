@@ -10,6 +10,7 @@ mod device;
 mod gateway;
 mod hub;
 mod ingest;
+mod lattice;
 mod link;
 mod listener;
 mod listener_clients;

@@ -174,6 +174,21 @@ pub(super) struct Lattice {
     pub jetstream_domain: Option<String>,
     pub leaf: Leaf,
     pub direct: Direct,
+    pub host: LatticeHost,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct LatticeHost {
+    pub serve: bool,
+    pub lattice: Option<String>,
+    pub friendly_name: Option<String>,
+    pub prefix: String,
+    pub heartbeat: Span,
+    pub auctions: bool,
+    pub component_dir: String,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]

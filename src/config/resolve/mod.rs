@@ -165,12 +165,13 @@ impl Judge<'_> {
         let streams = self.streams(&document.stream, &components);
         let broker = self.broker(&document.mqtt.broker, &gateway.name, &streams);
         let site = self.site(document, &streams);
+        let lattice = self.lattice(&document.lattice, &gateway.name);
         let config = Config {
             broker,
             site,
             gateway,
             clock: self.clock(&document.clock),
-            lattice: self.lattice(&document.lattice),
+            lattice,
             journal: self.journal(&document.journal),
             outbox: self.outbox(&document.outbox),
             uplink: self.uplink(&document.uplink),

@@ -10,7 +10,8 @@ use super::super::tree::{KeyPath, Layer, Node, Tree, Value};
 use super::{parse, valid};
 use crate::config::{
     Broker, Caps, Clients, Clock, Component, DEFAULT, Decode, Fallback, Fields, FullPolicy, Gateway, Journal,
-    LatticeMode, Leaf, LogLevel, Outbox, Reduce, Site, Slot, Stream, TimeSource, TopicRules, Trust, Uplink,
+    LatticeHost, LatticeMode, Leaf, LogLevel, Outbox, Reduce, Site, Slot, Stream, TimeSource, TopicRules,
+    Trust, Uplink,
 };
 use crate::sample::{Durability, Lane};
 
@@ -62,6 +63,19 @@ fn the_default_is_what_its_documentation_says() {
     let leaf = Leaf { listen: "127.0.0.1:4222".to_owned(), hub: None, credentials: None, ca: None };
     assert_eq!(config.lattice.mode, LatticeMode::Leaf(leaf));
     assert_eq!((config.lattice.subject.as_str(), config.lattice.jetstream_domain), ("frond", None));
+    assert_eq!(
+        config.lattice.host,
+        LatticeHost {
+            serve: true,
+            lattice: "gateway".to_owned(),
+            friendly_name: "gateway".to_owned(),
+            prefix: "wasmbus.ctl".to_owned(),
+            heartbeat: seconds(30),
+            auctions: true,
+            component_dir: "/usr/share/frond/components".into(),
+            labels: Default::default(),
+        }
+    );
     assert_eq!(
         config.journal,
         Journal {
