@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
 use super::{AppError, EVENTS_MAX};
+use crate::config::workload::http::taken_sockets;
 use crate::config::{Config, LatticeMode};
 use crate::console::{HostSource, HostView};
 use crate::control::{self, Artifacts, Control, ControlHandle, OfTheFile, Surroundings};
@@ -90,6 +91,8 @@ pub(super) fn start_control(
         surroundings: Surroundings {
             has_mqtt: config.broker.is_some() || !config.site.listeners.is_empty(),
             devices: config.devices.iter().map(|device| device.name.clone()).collect(),
+            http_addresses: config.lattice.host.http_addresses.clone(),
+            taken: taken_sockets(config),
         },
         artifacts: Artifacts::new(config.lattice.host.component_dir.clone()),
         keeper: kit.keeper.clone(),

@@ -1,6 +1,7 @@
 //! What is configured of the gateway as a host of a wasmCloud lattice.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ pub struct LatticeHost {
     pub auctions: bool,
     /// `file://` references lead into it. Default `/usr/share/frond/components`.
     pub component_dir: PathBuf,
+    /// Where its components may be asked by HTTP, beside loopback. Default nowhere.
+    pub http_addresses: Vec<SocketAddr>,
     /// What it is and where, for whoever places work.
     pub labels: BTreeMap<String, String>,
 }

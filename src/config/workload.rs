@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Component;
 
-mod http;
+pub(crate) mod http;
 
 pub use http::{HttpHost, HttpScheme, HttpSource, HttpTarget};
 /// Most of them: each is a task and a connection, and the memory of the smallest board is 512 MiB.

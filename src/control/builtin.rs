@@ -15,16 +15,22 @@ pub enum Builtin {
     KeyValue,
     /// Objects in files.
     Blobs,
+    /// Requests by HTTP that come in.
+    HttpServer,
+    /// Requests by HTTP that go out.
+    HttpClient,
     /// Devices wired to the gateway.
     Devices,
 }
 
-const NAMES: [(&str, Builtin); 6] = [
+const NAMES: [(&str, Builtin); 8] = [
     ("mqtt", Builtin::Mqtt),
     ("messaging-nats", Builtin::Nats),
     ("timer", Builtin::Timer),
     ("keyvalue-sqlite", Builtin::KeyValue),
     ("blobstore-fs", Builtin::Blobs),
+    ("http-server", Builtin::HttpServer),
+    ("http-client", Builtin::HttpClient),
     ("devices", Builtin::Devices),
 ];
 
@@ -39,7 +45,8 @@ impl Builtin {
         };
         let found = NAMES.iter().find(|(known, _)| *known == name).map(|(_, builtin)| *builtin);
         // Under wasmCloud's scheme only what wasmCloud has there: anything else is somebody's mistake.
-        let found = found.filter(|builtin| ours.is_some() || *builtin == Builtin::Nats);
+        let theirs = [Builtin::Nats, Builtin::HttpServer, Builtin::HttpClient];
+        let found = found.filter(|builtin| ours.is_some() || theirs.contains(builtin));
         found.ok_or_else(|| Refusal::NoBuiltin { name: name.chars().take(80).collect(), has: has() })
     }
 }

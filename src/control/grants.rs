@@ -4,12 +4,14 @@
 //! know is passed over: manifests written for wasmCloud's own providers say more than a gateway needs.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::str::FromStr;
 
 use super::builtin::Builtin;
 use super::command::Pairs;
 use crate::config::workload as bounds;
-use crate::config::{self, Access, LinkEnd, Source, Target};
+use crate::config::workload::http;
+use crate::config::{self, Access, HttpHost, HttpSource, HttpTarget, LinkEnd, Source, Target};
 
 /// Where links may lead on this gateway.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,6 +20,10 @@ pub struct Surroundings {
     pub has_mqtt: bool,
     /// Names of the devices.
     pub devices: Vec<String>,
+    /// Where components may be asked by HTTP, beside loopback.
+    pub http_addresses: Vec<SocketAddr>,
+    /// Sockets that are somebody's already, and whose.
+    pub taken: Vec<(SocketAddr, String)>,
 }
 
 /// Which way messages go by a link.
@@ -73,13 +79,19 @@ pub(super) fn grant(
         (Builtin::KeyValue, Direction::Out, "wasi:keyvalue") => Ok(LinkEnd::KeyValue {
             bytes_max: bytes(
                 values,
+                "bytes_max",
                 bounds::KEYVALUE_BYTES,
                 (bounds::KEYVALUE_BYTES_MIN, bounds::KEYVALUE_BYTES_MAX),
             )?,
             keys_max: number(values, "keys_max", bounds::KEYVALUE_KEYS as u64, bounds::KEYVALUE_KEYS_MAX)?,
         }),
         (Builtin::Blobs, Direction::Out, "wasi:blobstore") => Ok(LinkEnd::Blobs {
-            bytes_max: bytes(values, bounds::BLOB_BYTES, (bounds::BLOB_BYTES_MIN, bounds::BLOB_BYTES_MAX))?,
+            bytes_max: bytes(
+                values,
+                "bytes_max",
+                bounds::BLOB_BYTES,
+                (bounds::BLOB_BYTES_MIN, bounds::BLOB_BYTES_MAX),
+            )?,
             objects_max: number(
                 values,
                 "objects_max",
@@ -87,12 +99,63 @@ pub(super) fn grant(
                 bounds::BLOB_OBJECTS_MAX,
             )?,
         }),
+        (Builtin::HttpServer, Direction::In, "wasi:http") => http_source(values, surroundings),
+        (Builtin::HttpClient, Direction::Out, "wasi:http") => http_target(values),
         (Builtin::Devices, Direction::Out, "frond:device") => devices(values, surroundings),
         (_, direction, package) => Err(format!(
             "this provider has nothing for {package} {}",
             if direction == Direction::In { "as a source" } else { "as a target" }
         )),
     }
+}
+
+fn http_source(values: &Pairs, surroundings: &Surroundings) -> Result<LinkEnd, String> {
+    let text = values.get("address").ok_or("its source_config has no address, as in \"127.0.0.1:8080\"")?;
+    let address: SocketAddr = text
+        .trim()
+        .parse()
+        .map_err(|_| format!("{text:?} is no address and port, as in \"127.0.0.1:8080\""))?;
+    if address.port() == 0 {
+        return Err(format!("{text:?} has no port"));
+    }
+    if !address.ip().is_loopback() && !surroundings.http_addresses.contains(&address) {
+        return Err(format!(
+            "this gateway's components are not asked at {address}; lattice.host.http_addresses would allow it"
+        ));
+    }
+    if let Some((_, by)) = surroundings.taken.iter().find(|(other, _)| http::collide(*other, address)) {
+        return Err(format!("{address} is the address of {by}"));
+    }
+    let in_memory = |key, usual, most| {
+        let bytes = bytes(values, key, usual, (1 << 10, most))?;
+        usize::try_from(bytes).map_err(|_| format!("{key} is more than the memory of this gateway"))
+    };
+    let connections =
+        number(values, "connections_max", http::CONNECTIONS as u64, http::CONNECTIONS_MAX as u64)?;
+    Ok(LinkEnd::HttpSource(HttpSource {
+        address,
+        connections_max: connections as usize,
+        body_bytes_max: in_memory("body_bytes_max", http::BODY_BYTES, http::BODY_BYTES_MAX)?,
+        answer_bytes_max: in_memory("answer_bytes_max", http::ANSWER_BYTES, http::ANSWER_BYTES_MAX)?,
+    }))
+}
+
+fn http_target(values: &Pairs) -> Result<LinkEnd, String> {
+    let hosts = list(values, "hosts")?;
+    if hosts.is_empty() {
+        return Err(
+            "its target_config has no hosts, as in \"api.example.com, http://10.0.0.5:8080\"".to_owned()
+        );
+    }
+    let host = |text: &String| HttpHost::parse(text).ok_or_else(|| format!("{text:?} is no host"));
+    let answer_bytes_max =
+        bytes(values, "answer_bytes_max", http::TAKEN_BYTES, (1 << 10, http::TAKEN_BYTES_MAX))?;
+    Ok(LinkEnd::HttpTarget(HttpTarget {
+        hosts: hosts.iter().map(host).collect::<Result<_, String>>()?,
+        // The system's: a path in a manifest would be a file of somebody else's.
+        ca: None,
+        answer_bytes_max,
+    }))
 }
 
 fn devices(values: &Pairs, surroundings: &Surroundings) -> Result<LinkEnd, String> {
@@ -151,12 +214,12 @@ fn list(values: &Pairs, key: &str) -> Result<Vec<String>, String> {
     }
 }
 
-fn bytes(values: &Pairs, usual: u64, (least, most): (u64, u64)) -> Result<u64, String> {
-    let Some(text) = values.get("bytes_max") else { return Ok(usual) };
+fn bytes(values: &Pairs, key: &str, usual: u64, (least, most): (u64, u64)) -> Result<u64, String> {
+    let Some(text) = values.get(key) else { return Ok(usual) };
     let bytes = text.parse().ok().or_else(|| config::parse_bytes(text));
     bytes
         .filter(|bytes| (least..=most).contains(bytes))
-        .ok_or_else(|| format!("bytes_max is {text:?} and not {least} to {most} bytes"))
+        .ok_or_else(|| format!("{key} is {text:?} and not {least} to {most} bytes"))
 }
 
 fn number(values: &Pairs, key: &str, usual: u64, most: u64) -> Result<u64, String> {
@@ -185,7 +248,12 @@ mod tests {
         values: &[(&str, &str)],
     ) -> Result<LinkEnd, String> {
         let values = values.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let surroundings = Surroundings { has_mqtt: true, devices: vec!["meter".into()] };
+        let surroundings = Surroundings {
+            has_mqtt: true,
+            devices: vec!["meter".into()],
+            http_addresses: vec!["0.0.0.0:8080".parse().unwrap()],
+            taken: vec![("127.0.0.1:1883".parse().unwrap(), "listener \"plant\"".into())],
+        };
         grant(builtin, direction, package, &values, &surroundings)
     }
 
@@ -228,6 +296,17 @@ mod tests {
             ask(Builtin::Devices, Direction::Out, "frond:device", &[("devices", "meter"), ("write", "true")]),
             Ok(LinkEnd::Device { devices: vec!["meter".into()], access: Access::Write })
         );
+        for address in ["127.0.0.1:9000", "0.0.0.0:8080"] {
+            let end = ask(Builtin::HttpServer, Direction::In, "wasi:http", &[("address", address)]).unwrap();
+            let LinkEnd::HttpSource(source) = end else { panic!("{end:?}") };
+            assert_eq!(source.address.to_string(), address);
+            assert_eq!((source.connections_max, source.body_bytes_max), (16, 256 << 10), "as in the file");
+        }
+        let hosts = [("hosts", "api.example.com, http://10.0.0.5:8080")];
+        let end = ask(Builtin::HttpClient, Direction::Out, "wasi:http", &hosts).unwrap();
+        let LinkEnd::HttpTarget(target) = end else { panic!("{end:?}") };
+        let shown: Vec<String> = target.hosts.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["https://api.example.com:443", "http://10.0.0.5:8080"]);
         let every = std::time::Duration::from_secs(2);
         assert_eq!(
             ask(Builtin::Timer, Direction::In, messaging, &[("every", "2s")]),
@@ -256,6 +335,30 @@ mod tests {
             (Builtin::KeyValue, Direction::Out, "wasi:keyvalue", vec![("bytes_max", "9GiB")], "not 1024 to"),
             (Builtin::Devices, Direction::Out, "frond:device", vec![("devices", "pump")], "no device pump"),
             (Builtin::KeyValue, Direction::Out, "wasi:http", vec![], "nothing for wasi:http as a target"),
+            (Builtin::HttpServer, Direction::In, "wasi:http", vec![], "has no address"),
+            (
+                Builtin::HttpServer,
+                Direction::In,
+                "wasi:http",
+                vec![("address", "8080")],
+                "no address and port",
+            ),
+            (
+                Builtin::HttpServer,
+                Direction::In,
+                "wasi:http",
+                vec![("address", "0.0.0.0:80")],
+                "lattice.host.http_addresses would allow it",
+            ),
+            (
+                Builtin::HttpServer,
+                Direction::In,
+                "wasi:http",
+                vec![("address", "127.0.0.1:1883")],
+                "is the address of listener \"plant\"",
+            ),
+            (Builtin::HttpClient, Direction::Out, "wasi:http", vec![], "has no hosts"),
+            (Builtin::HttpClient, Direction::Out, "wasi:http", vec![("hosts", "ftp://a")], "is no host"),
             (
                 Builtin::Timer,
                 Direction::Out,

@@ -3,7 +3,7 @@
 mod blob_power;
 mod blobs;
 mod device;
-mod hosts;
+pub mod hosts;
 mod http;
 mod power;
 mod secrets;

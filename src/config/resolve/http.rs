@@ -1,27 +1,16 @@
 //! Links of `wasi:http`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::{FileKind, Judge};
 use crate::config::fault::{Doubt, Fault};
-use crate::config::names::{self, Endpoint};
 use crate::config::raw::{self, Interface};
 use crate::config::tree::KeyPath;
-use crate::config::{Config, HttpHost, HttpScheme, HttpSource, HttpTarget, LatticeMode};
-
-/// Most hosts of a link; each is compared with every request.
-const HOSTS_MAX: usize = 64;
-/// Browsers open six at a time: two of them, and a script.
-const CONNECTIONS: i64 = 16;
-const CONNECTIONS_MAX: usize = 256;
-/// With the connections' default, 4 MiB of bodies at the very worst, and 16 MiB of answers.
-const BODY_BYTES: u64 = 256 << 10;
-const BODY_BYTES_MAX: u64 = 16 << 20;
-const ANSWER_BYTES: u64 = 1 << 20;
-const ANSWER_BYTES_MAX: u64 = 64 << 20;
-/// It goes through piece by piece, and takes no more memory for being longer.
-const TAKEN_BYTES: u64 = 4 << 20;
-const TAKEN_BYTES_MAX: u64 = 1 << 30;
+use crate::config::workload::http::{
+    ANSWER_BYTES, ANSWER_BYTES_MAX, BODY_BYTES, BODY_BYTES_MAX, CONNECTIONS, CONNECTIONS_MAX, HOSTS_MAX,
+    TAKEN_BYTES, TAKEN_BYTES_MAX, collide, own_sockets,
+};
+use crate::config::{Config, HttpHost, HttpSource, HttpTarget};
 
 impl Judge<'_> {
     pub(super) fn http_source(
@@ -71,7 +60,7 @@ impl Judge<'_> {
         self.count(&at, raw.hosts.len(), HOSTS_MAX);
         let mut hosts = Vec::new();
         for (n, text) in raw.hosts.iter().enumerate() {
-            match http_host(text) {
+            match HttpHost::parse(text) {
                 Some(host) => hosts.push(host),
                 None => self.refuse(&at.item(n), Fault::HttpHost { host: text.clone() }),
             }
@@ -84,14 +73,7 @@ impl Judge<'_> {
 
     /// Two that would listen at one address, as far as the configuration tells.
     pub(super) fn http_addresses(&mut self, raw: &[raw::Component], config: &Config) {
-        let listeners = config.site.listeners.iter();
-        let mut taken: Vec<(SocketAddr, String)> =
-            listeners.map(|listener| (listener.bind, format!("listener {:?}", listener.name))).collect();
-        if let LatticeMode::Leaf(leaf) = &config.lattice.mode
-            && let Ok(listen) = leaf.listen.parse()
-        {
-            taken.push((listen, "the leaf node (lattice.leaf.listen)".to_owned()));
-        }
+        let mut taken = own_sockets(config);
         for (n, component) in raw.iter().enumerate() {
             let links = KeyPath::of("component").item(n).key("link");
             for (m, link) in component.link.iter().enumerate() {
@@ -109,70 +91,5 @@ impl Judge<'_> {
                 taken.push((address, format!("component {name:?}")));
             }
         }
-    }
-}
-
-/// `host`, `host:port`, and either with `https://` or `http://` before it.
-fn http_host(text: &str) -> Option<HttpHost> {
-    let (scheme, name, port) = match text.contains("://") {
-        true => {
-            let Endpoint { scheme, host, port } = Endpoint::parse(text).ok()?;
-            let scheme = match scheme.as_str() {
-                "https" => HttpScheme::Https,
-                "http" => HttpScheme::Http,
-                _ => return None,
-            };
-            (scheme, host, port)
-        }
-        false => {
-            let (host, port) = names::host_port(text)?;
-            (HttpScheme::Https, host, port)
-        }
-    };
-    // An address has several spellings, and a request may use another one than the configuration.
-    let name = name.parse().map_or_else(|_| name.to_ascii_lowercase(), |ip: IpAddr| ip.to_string());
-    Some(HttpHost { scheme, name, port: port.unwrap_or(scheme.port()) })
-}
-
-/// Whether the second of two sockets could not be had. The address that stands for all of them collides with each.
-fn collide(one: SocketAddr, other: SocketAddr) -> bool {
-    let same_ip = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
-    one.port() == other.port() && one.port() > 0 && same_ip
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_host_is_asked_with_tls_unless_it_says_otherwise() {
-        // Goal: nothing goes out in the clear by mistake, and the port is the scheme's. Method: each spelling, and slips.
-        for (text, shown) in [
-            ("api.example.com", "https://api.example.com:443"),
-            ("API.example.com:8443", "https://api.example.com:8443"),
-            ("10.0.0.5:8080", "https://10.0.0.5:8080"),
-            ("http://10.0.0.5", "http://10.0.0.5:80"),
-            ("http://meter.plant:8080", "http://meter.plant:8080"),
-            ("https://api.example.com", "https://api.example.com:443"),
-            ("[0:0::1]:9000", "https://[::1]:9000"),
-        ] {
-            assert_eq!(http_host(text).map(|host| host.to_string()).as_deref(), Some(shown), "{text}");
-        }
-        for text in
-            ["", "*.example.com", "ftp://a", "http://a/path", "a:0", "https://u:p@a", "a b", "http://"]
-        {
-            assert_eq!(http_host(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn sockets_collide_where_the_kernel_says_so() {
-        // Goal: `frond check` sees what the start would fail on. Method: pairs of addresses.
-        let collide = |one: &str, other: &str| collide(one.parse().unwrap(), other.parse().unwrap());
-        assert!(collide("127.0.0.1:80", "127.0.0.1:80"));
-        assert!(collide("0.0.0.0:80", "127.0.0.1:80"));
-        assert!(collide("127.0.0.1:80", "[::]:80"));
-        assert!(!collide("127.0.0.1:80", "127.0.0.1:81"));
-        assert!(!collide("127.0.0.1:80", "127.0.0.2:80"));
     }
 }

@@ -1,5 +1,6 @@
 //! Links to the outside: `[mqtt.broker]` and `[lattice]`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ const HEARTBEAT_MAX: Duration = Duration::from_secs(60);
 /// Most labels of the host, and the longest value of one.
 const HOST_LABELS_MAX: usize = 32;
 const LABEL_CHARS_MAX: usize = 256;
+const HTTP_ADDRESSES_MAX: usize = 16;
 
 impl Judge<'_> {
     pub(super) fn broker(&mut self, raw: &raw::Broker, gateway: &str, streams: &[Stream]) -> Option<Broker> {
@@ -155,6 +157,15 @@ impl Judge<'_> {
             }
             self.text(&labels.key(name), value, LABEL_CHARS_MAX);
         }
+        let addresses = key("http_addresses");
+        self.count(&addresses, raw.http_addresses.len(), HTTP_ADDRESSES_MAX);
+        let mut http_addresses = Vec::new();
+        for (n, text) in raw.http_addresses.iter().enumerate() {
+            match text.parse::<SocketAddr>().ok().filter(|address| address.port() > 0) {
+                Some(address) => http_addresses.push(address),
+                None => self.refuse(&addresses.item(n), Fault::Bind { bind: text.clone() }),
+            }
+        }
         LatticeHost {
             serve: raw.serve,
             lattice,
@@ -163,6 +174,7 @@ impl Judge<'_> {
             heartbeat: self.duration(&key("heartbeat"), raw.heartbeat, HEARTBEAT_MIN, HEARTBEAT_MAX),
             auctions: raw.auctions,
             component_dir: self.path(&key("component_dir"), &raw.component_dir),
+            http_addresses,
             labels: raw.labels.clone(),
         }
     }

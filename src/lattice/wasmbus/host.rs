@@ -19,6 +19,7 @@ use tracing::{info, warn};
 use super::answer::{Answer, Desk};
 use super::envelope::failure;
 use super::event::{Health, Notice, Stamp};
+use super::linkdef;
 use super::subject::Auctions;
 use crate::control::{ControlHandle, Event};
 use crate::lattice::LinkHandle;
@@ -324,8 +325,17 @@ impl Host {
 
     /// Tells what control tells.
     fn pass_on(&self, session: &Session, event: &Event) {
-        let labels = self.desk.control.shown.borrow().labels();
-        self.tell(session, &Notice::of(event, &self.desk.id, &labels));
+        let shown = self.desk.control.shown.borrow().clone();
+        self.tell(session, &Notice::of(event, &self.desk.id, &shown.labels()));
+        for told in linkdef::told(event, &self.desk.settings.lattice, &shown.desired) {
+            if session.outgoing.len() < OUTGOING_MAX {
+                let client = session.client.clone();
+                session.outgoing.push(Box::pin(async move {
+                    // Whoever missed it asks for the links.
+                    let _ = client.publish(told.subject, told.body.into()).await;
+                }));
+            }
+        }
         if let Event::ProviderStarted { id, .. } = event {
             self.tell(session, &Notice::health(Health::Passed, &self.desk.id, id));
         }

@@ -26,6 +26,7 @@ pub mod envelope;
 pub mod event;
 pub mod host;
 pub mod inventory;
+pub mod linkdef;
 pub mod request;
 pub mod subject;
 

@@ -2,6 +2,7 @@
 
 mod answers;
 mod hostile;
+mod http;
 mod offline;
 mod power;
 mod rig;

@@ -41,7 +41,7 @@ impl Rig {
         let mut site = Site::prepare(&format!("{QUICK}{listener}{toml}")).await;
         let folder = site.folder.join("components");
         std::fs::create_dir(&folder).unwrap();
-        for name in ["postman", "clerk"] {
+        for name in ["postman", "clerk", "dashboard"] {
             std::fs::copy(guest(name), folder.join(name).with_extension("wasm")).unwrap();
         }
         std::fs::write(folder.join("noise.wasm"), b"no component").unwrap();
@@ -156,7 +156,11 @@ impl Rig {
             "source_id": source, "target": target, "name": "default", "wit_namespace": namespace,
             "wit_package": package, "interfaces": [interface],
         });
-        let side = if interface == "handler" { "source_config" } else { "target_config" };
+        let side = if interface.ends_with("handler") && interface != "outgoing-handler" {
+            "source_config"
+        } else {
+            "target_config"
+        };
         link[side] = config;
         self.done("link.put", &link).await;
     }
