@@ -96,6 +96,7 @@ pub(super) fn start_control(
         },
         artifacts: Artifacts::new(config.lattice.host.component_dir.clone()),
         keeper: kit.keeper.clone(),
+        probation: config.lattice.host.probation,
         kit,
         clock: clock.clone(),
         events,

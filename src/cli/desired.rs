@@ -324,6 +324,9 @@ pub async fn components(args: LsArgs) -> anyhow::Result<Exit> {
         if let Some(reason) = &component.reason {
             output::line(format_args!("  {reason}"));
         }
+        if let Some(former) = &component.former {
+            output::line(format_args!("  on probation; {former} is back should it fail"));
+        }
     }
     Ok(Exit::Ok)
 }

@@ -22,6 +22,8 @@ pub struct LatticeHost {
     pub auctions: bool,
     /// `file://` references lead into it. Default `/usr/share/frond/components`.
     pub component_dir: PathBuf,
+    /// How long another version of a component is on probation, 1 s to 7 d. Default 10 min.
+    pub probation: Duration,
     /// Where its components may be asked by HTTP, beside loopback. Default nowhere.
     pub http_addresses: Vec<SocketAddr>,
     /// What it is and where, for whoever places work.

@@ -84,6 +84,9 @@ pub struct Desired {
     pub revision: u64,
     /// By identifier.
     pub components: BTreeMap<String, Item<Component>>,
+    /// What components on probation were before, by identifier.
+    #[serde(default)]
+    pub formers: BTreeMap<String, Item<Component>>,
     /// By identifier.
     pub providers: BTreeMap<String, Item<Provider>>,
     /// By what tells them apart; in JSON a list.
@@ -111,6 +114,7 @@ pub struct OfTheFile {
 #[allow(missing_docs)]
 pub enum Key {
     Component(String),
+    Former(String),
     Provider(String),
     Link(LinkKey),
     Config(String),
@@ -123,6 +127,7 @@ pub enum Key {
 #[allow(missing_docs)]
 pub enum Spec {
     Component(Component),
+    Former(Component),
     Provider(Provider),
     Link(Link),
     Config(Pairs),
@@ -166,6 +171,9 @@ impl Desired {
             Change::Put(Key::Component(id), Spec::Component(spec)) => {
                 self.components.insert(id.clone(), item(spec, revision, origin));
             }
+            Change::Put(Key::Former(id), Spec::Former(spec)) => {
+                self.formers.insert(id.clone(), item(spec, revision, origin));
+            }
             Change::Put(Key::Provider(id), Spec::Provider(spec)) => {
                 self.providers.insert(id.clone(), item(spec, revision, origin));
             }
@@ -180,6 +188,7 @@ impl Desired {
             }
             Change::Put(key, spec) => debug_assert!(false, "{key:?} is not the key of {spec:?}"),
             Change::Remove(Key::Component(id)) => drop(self.components.remove(id)),
+            Change::Remove(Key::Former(id)) => drop(self.formers.remove(id)),
             Change::Remove(Key::Provider(id)) => drop(self.providers.remove(id)),
             Change::Remove(Key::Link(key)) => drop(self.links.remove(key)),
             Change::Remove(Key::Config(name)) => drop(self.configs.remove(name)),

@@ -42,6 +42,7 @@ mod desired;
 mod grants;
 mod owner;
 mod plan;
+mod probation;
 mod reconcile;
 mod record;
 mod shown;

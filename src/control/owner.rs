@@ -1,6 +1,7 @@
 //! The task that owns the desired state: it works commands off one by one, keeps them, and makes them come true.
 
 mod posts;
+mod probation;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -12,7 +13,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -24,6 +25,7 @@ use super::command::{Command, Event, Origin, Refusal, Scaled};
 use super::desired::{Change, Component, Desired, Item, Key, Link, OfTheFile, Spec};
 use super::grants::Surroundings;
 use super::plan::{Plan, troubles};
+use super::probation::{LOOK_EVERY, former};
 use super::record;
 use super::shown::{Shown, Told};
 use crate::platform::clock::{self, WallClock};
@@ -51,6 +53,8 @@ pub struct Setup {
     pub keeper: KeeperHandle,
     /// What components are made with.
     pub kit: Kit,
+    /// How long another version of a component is on probation.
+    pub probation: Duration,
     /// For the history.
     pub clock: WallClock,
     /// Where events go; what does not fit is dropped.
@@ -92,6 +96,8 @@ pub struct Control {
     posts: BTreeMap<String, Post>,
     /// Components that somebody waits for.
     asked: BTreeMap<String, Asked>,
+    /// Components on probation: which of their tasks, and since when it works.
+    probations: BTreeMap<String, (u64, Instant)>,
     /// Components that cannot be made from what is desired.
     unplanned: BTreeMap<String, String>,
     searches: FuturesUnordered<BoxFuture<'static, Search>>,
@@ -194,6 +200,7 @@ impl Control {
             crew: Crew::new(),
             posts: BTreeMap::new(),
             asked: BTreeMap::new(),
+            probations: BTreeMap::new(),
             unplanned: BTreeMap::new(),
             searches: FuturesUnordered::new(),
             trials: FuturesUnordered::new(),
@@ -211,6 +218,7 @@ impl Control {
             error!(reason = %chain(&error), "the desired state cannot be read; nothing of it runs until frond is started again");
         }
         self.bring_about().await;
+        let mut looks = interval(LOOK_EVERY);
         loop {
             // Cancel-safe: what an arm received is worked off before anything else is looked at.
             tokio::select! {
@@ -222,6 +230,11 @@ impl Control {
                     self.look_again = None;
                     self.is_due = true;
                     self.places.retain(|_, place| !matches!(place, Place::Missing(_)));
+                }
+                _ = looks.tick(), if !self.desired.formers.is_empty() => {
+                    if let Some(pause) = self.look_at_probations().await {
+                        looks.reset_after(pause);
+                    }
                 }
                 request = self.requests.recv() => match request {
                     Some(request) => self.obey(request).await,
@@ -256,10 +269,12 @@ impl Control {
     async fn obey(&mut self, request: Request) {
         let Request { command, by, reply } = request;
         let mut decision = apply(&self.desired, &self.file, &command);
+        let sound = decision.work.as_ref().and_then(|work| self.sound(&work.id));
         let undo = match &decision.work {
-            Some(work) if !decision.changes.is_empty() => Undo::To(self.sound(&work.id)),
+            Some(_) if !decision.changes.is_empty() => Undo::To(sound.clone()),
             _ => Undo::Nothing,
         };
+        decision.changes.extend(former(&self.desired, &decision.changes, sound.as_ref()));
         if !decision.changes.is_empty() {
             let kept = match self.budget.take(clock::boottime()) {
                 true => self.keep(&decision.changes, by, record::line(&command)).await,
@@ -376,8 +391,10 @@ impl Control {
             None => (Change::Remove(key), by),
         };
         let text = record::cut(format!("component {id} is taken back: {why}"));
+        let mut changes = vec![change];
+        changes.extend(former(&self.desired, &changes, None));
         // If it cannot be kept, what is desired stays, and is tried again for ever.
-        if self.keep(&[change], by, text).await.is_ok() {
+        if self.keep(&changes, by, text).await.is_ok() {
             self.bring_about().await;
         }
     }

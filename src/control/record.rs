@@ -49,6 +49,7 @@ fn item(row: &Row) -> Option<(Change, Origin)> {
     let name = row.name.clone();
     let key = match &spec {
         Spec::Component(_) => Key::Component(name),
+        Spec::Former(_) => Key::Former(name),
         Spec::Provider(_) => Key::Provider(name),
         Spec::Link(link) => Key::Link(link.key()),
         Spec::Config(_) => Key::Config(name),
@@ -71,6 +72,7 @@ fn identity(key: &Key) -> (u8, String) {
         }
         Key::Config(name) => (4, name.clone()),
         Key::Label(name) => (5, name.clone()),
+        Key::Former(id) => (8, id.clone()),
     }
 }
 

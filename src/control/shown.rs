@@ -59,6 +59,9 @@ pub struct Present {
     pub state: String,
     /// Why, unless it is ready.
     pub reason: Option<String>,
+    /// What it was before, while it is on probation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former: Option<String>,
     /// Whether the lattice is told that it is here.
     pub is_here: bool,
 }
@@ -108,6 +111,7 @@ impl Shown {
                 // Telemetry processors are in the pipeline's status.
                 state: status.as_ref().map_or("telemetry".to_owned(), |status| status.state.clone()),
                 reason: status.and_then(|status| status.reason),
+                former: None,
                 is_here: view.is_none_or(|view| view.is_present()),
             }
         });
@@ -132,6 +136,7 @@ impl Shown {
                 revision: item.revision,
                 state,
                 reason: status.and_then(|status| status.reason).or_else(|| why.cloned()),
+                former: self.desired.formers.get(id).map(|item| item.spec.reference.clone()),
                 is_here: running.is_some_and(|running| running.view.is_present()),
             }
         });

@@ -187,6 +187,7 @@ pub(super) struct LatticeHost {
     pub heartbeat: Span,
     pub auctions: bool,
     pub component_dir: String,
+    pub probation: Span,
     pub http_addresses: Vec<String>,
     #[serde(default)]
     pub labels: BTreeMap<String, String>,

@@ -31,6 +31,9 @@ pub(super) const KEEP_ALIVE_MAX: Duration = Duration::from_secs(18 * 3600);
 /// Shortest and longest time between two heartbeats. wadm forgets a host after 70 s.
 const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
 const HEARTBEAT_MAX: Duration = Duration::from_secs(60);
+/// As for telemetry's components.
+const PROBATION_MIN: Duration = Duration::from_secs(1);
+const PROBATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Most labels of the host, and the longest value of one.
 const HOST_LABELS_MAX: usize = 32;
 const LABEL_CHARS_MAX: usize = 256;
@@ -174,6 +177,7 @@ impl Judge<'_> {
             heartbeat: self.duration(&key("heartbeat"), raw.heartbeat, HEARTBEAT_MIN, HEARTBEAT_MAX),
             auctions: raw.auctions,
             component_dir: self.path(&key("component_dir"), &raw.component_dir),
+            probation: self.duration(&key("probation"), raw.probation, PROBATION_MIN, PROBATION_MAX),
             http_addresses,
             labels: raw.labels.clone(),
         }

@@ -73,6 +73,7 @@ fn the_default_is_what_its_documentation_says() {
             heartbeat: seconds(30),
             auctions: true,
             component_dir: "/usr/share/frond/components".into(),
+            probation: Duration::from_secs(600),
             http_addresses: Vec::new(),
             labels: Default::default(),
         }

@@ -123,6 +123,7 @@ mod tests {
             revision: 7,
             state: "ready".into(),
             reason: None,
+            former: None,
             is_here: true,
         };
         let provider = Provider { reference: "frond+builtin://mqtt".into(), ..Provider::default() };

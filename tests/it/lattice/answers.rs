@@ -182,7 +182,7 @@ async fn a_provider_binary_is_refused_and_told_why() {
     // Goal: whoever writes a manifest for servers learns what a gateway has instead, from the answer and from the event.
     // Method: a registry's reference, and a built-in of wasmCloud's that is not here.
     let mut rig = Rig::start("").await;
-    for reference in ["ghcr.io/wasmcloud/messaging-nats:0.27.0", "wasmcloud+builtin://http-server"] {
+    for reference in ["ghcr.io/wasmcloud/messaging-nats:0.27.0", "wasmcloud+builtin://keyvalue-redis"] {
         let start = json!({ "provider_id": "p", "provider_ref": reference, "host_id": rig.host });
         let answer = rig.ask("provider.start.HOST", &start).await;
         let why = answer["message"].as_str().unwrap();

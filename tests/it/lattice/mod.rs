@@ -5,5 +5,6 @@ mod hostile;
 mod http;
 mod offline;
 mod power;
+mod probation;
 mod rig;
 mod work;

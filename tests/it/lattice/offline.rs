@@ -181,12 +181,13 @@ async fn a_damaged_identity_stops_the_host_and_nothing_else() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_is_a_promise_whenever_the_gateway_is_killed() {
     // Goal: nothing that was answered with yes is missing after a kill at any moment, and revisions never go back. Method:
-    // changes one after the other, a SIGKILL in the middle of them, a look after the restart; a few times.
+    // changes one after the other, a SIGKILL in the middle of them, at another moment each time, a look after the restart; a few times.
     let mut rig = Rig::start("").await;
     let mut number = 0u64;
     let mut revision = 0;
     for round in 0..5u64 {
         let (client, subject) = (rig.client.clone(), rig.subject("label.put.HOST"));
+        let answered = tokio::sync::Notify::new();
         let begun = number;
         let putting = async {
             loop {
@@ -199,10 +200,12 @@ async fn an_answer_is_a_promise_whenever_the_gateway_is_killed() {
                 }
                 assert_eq!(said, r#"{"success":true,"message":"successfully put label"}"#);
                 number += 1;
+                answered.notify_one();
             }
         };
         let killing = async {
-            tokio::time::sleep(std::time::Duration::from_millis(20 + 13 * round)).await;
+            answered.notified().await;
+            tokio::time::sleep(std::time::Duration::from_millis(13 * round)).await;
             rig.site.kill(Role::Gateway).await;
         };
         tokio::join!(putting, killing);
