@@ -64,6 +64,14 @@ impl Controller {
         assert!(looked.is_ok(), "{name} is not {status} within {patience:?}: {seen:#}");
     }
 
+    /// Waits until the status of an application gives this reason.
+    pub async fn complains(&self, name: &str, reason: &str) {
+        eventually(&format!("{name} {reason}"), PATIENCE, async || {
+            self.status(name).await.to_string().contains(reason)
+        })
+        .await;
+    }
+
     /// The hosts, components or providers that wadm believes in.
     pub async fn believes(&self, kind: &str) -> Value {
         let bucket = jetstream::new(self.client.clone()).get_key_value("wadm_state").await.unwrap();

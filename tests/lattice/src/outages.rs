@@ -90,3 +90,28 @@ async fn a_gateway_that_wadm_has_forgotten_comes_back_with_one_copy() {
     outage.sensor.is_answered("orders/a", "echo after", ("press/out", "orders/a after")).await;
     outage.is_over(heartbeat).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_artifact_that_is_gone_meanwhile_is_waited_for_in_peace() {
+    // Goal: a gateway that comes back without its artifact says so, keeps everything else, and is neither given up nor
+    // flooded; with the artifact it converges as if nothing had been. Method: as above, and the component's file moved away
+    // during the outage; the commands of some heartbeats are counted; then the file is back.
+    let heartbeat = Duration::from_secs(5);
+    let mut outage = Outage::begin("[lattice.host]\nheartbeat = \"5s\"\n").await;
+    let (file, aside) = (outage.site.component("desk"), outage.site.path("aside.wasm"));
+    std::fs::rename(&file, &aside).unwrap();
+    outage.last().await;
+    outage.site.run(Role::Gateway).await;
+    outage.wadm.complains("desk", "cannot be read").await;
+    outage.site.state("desk-press", "absent").await;
+    let mut commands = Commands::watch(&outage.site.client().await).await;
+    let after = inventory(&outage.site).await;
+    assert_eq!((&json!([]), &outage.before[2]), (&after["components"], &after["providers"]));
+    let commanded = commands.until(Instant::now() + heartbeat * BEATS as u32).await;
+    let scales = commanded.iter().filter(|command| command.starts_with("component.scale")).count();
+    assert_eq!(scales, commanded.len(), "only what does not work is tried again: {commanded:?}");
+    assert!((1..=BEATS + 1).contains(&scales), "{scales} attempts in {BEATS} heartbeats");
+    std::fs::rename(&aside, &file).unwrap();
+    outage.sensor.is_answered("orders/a", "echo after", ("press/out", "orders/a after")).await;
+    outage.is_over(heartbeat).await;
+}
