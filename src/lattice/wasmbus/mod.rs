@@ -26,6 +26,7 @@ pub mod envelope;
 pub mod event;
 pub mod host;
 pub mod inventory;
+mod missing;
 pub mod request;
 pub mod subject;
 

@@ -12,8 +12,8 @@ use crate::site::{LATTICE, PATIENCE, Role, Site, eventually};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wadm_deploys_scales_updates_and_undeploys_an_application() {
     // Goal: an ordinary manifest describes a gateway's application. Method: a component, an MQTT link each way and their
-    // configuration; more instances; another image, another provider and another configuration; then nothing. A sensor says
-    // whether it works, the gateway's inventory what there is, wadm's status whether wadm is content.
+    // configuration; more instances; another image; another one with another provider and configuration; then nothing. A
+    // sensor says whether it works, the gateway's inventory what there is, wadm's status whether wadm is content.
     let mut site = Site::prepare("").await;
     let wadm = Controller::start(&site).await;
     site.run(Role::Gateway).await;
@@ -38,15 +38,26 @@ async fn wadm_deploys_scales_updates_and_undeploys_an_application() {
     wadm.reaches("desk", "deployed", PATIENCE).await;
     sensor.is_answered_once("press/out").await;
 
+    // With the image wadm deletes the configuration, which is the same in both: it has to come back.
+    let desk2 = site.reference("desk2");
+    wadm.deploy(&desk("v3", &desk2, 5, "press/out")).await;
+    has_component(&site, &desk2, 5).await;
+    sensor.is_answered("orders/a", "echo anew", ("press/out", "orders/a anew")).await;
+    let control = control(&site.client().await, Duration::from_secs(1));
+    eventually("the configuration is back", PATIENCE, async || {
+        control.get_config("desk-answers").await.unwrap().data().is_some()
+    })
+    .await;
+    wadm.reaches("desk", "deployed", PATIENCE).await;
+
     let clerk = site.reference("clerk");
-    wadm.deploy(&ledger("v3", &clerk)).await;
+    wadm.deploy(&ledger("v4", &clerk)).await;
     has_component(&site, &clerk, 2).await;
     sensor.is_answered("orders/a", "put n 3", ("press/ledger", "done")).await;
     sensor.is_answered("orders/a", "get n", ("press/ledger", "3")).await;
     wadm.reaches("desk", "deployed", PATIENCE).await;
 
     wadm.undeploy("desk").await;
-    let control = control(&site.client().await, Duration::from_secs(1));
     eventually("nothing of it is left", PATIENCE, async || {
         let inventory = self::inventory(&site).await;
         let links = control.get_links().await.unwrap().into_data().unwrap();
@@ -60,6 +71,25 @@ async fn wadm_deploys_scales_updates_and_undeploys_an_application() {
         .await;
     }
     wadm.reaches("desk", "undeployed", PATIENCE).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_manifest_in_readme_is_deployed_as_it_stands() {
+    // Goal: whoever copies it gets what is promised there. Method: the only YAML of the section, with the folder of the test
+    // in place of the gateway's; a sensor's question.
+    let readme = include_str!("../../../README.md");
+    let section = readme.split("### Managing a gateway with wash and wadm").nth(1).unwrap();
+    let manifest = section.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let mut site = Site::prepare("").await;
+    let image = "file:///usr/share/frond/components/desk.wasm";
+    assert!(manifest.contains(image), "README says where components are");
+    let wadm = Controller::start(&site).await;
+    site.run(Role::Gateway).await;
+    wadm.discovers().await;
+    wadm.deploy_text("desk", &manifest.replace(image, &site.reference("desk"))).await;
+    let mut sensor = Sensor::connect(site.mqtt, &["press/#"]);
+    sensor.is_answered("orders/a", "echo hello", ("press/out", "orders/a hello")).await;
+    wadm.reaches("desk", "deployed", PATIENCE).await;
 }
 
 /// The gateway's inventory, as the control interface reads it.

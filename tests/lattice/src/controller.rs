@@ -25,30 +25,34 @@ impl Controller {
         Controller { client: site.client().await, _tasks: tasks }
     }
 
-    async fn ask(&self, tail: &str, request: &Value) -> Value {
+    async fn ask(&self, tail: &str, request: String) -> Value {
         let subject = format!("wadm.api.{LATTICE}.model.{tail}");
-        let answer = self.client.request(subject, request.to_string().into()).await.unwrap();
+        let answer = self.client.request(subject, request.into()).await.unwrap();
         serde_json::from_slice(&answer.payload).unwrap()
     }
 
     /// Puts a manifest and deploys it; both are taken.
     pub async fn deploy(&self, manifest: &Value) {
-        let name = manifest["metadata"]["name"].as_str().unwrap();
-        let put = self.ask("put", manifest).await;
+        self.deploy_text(manifest["metadata"]["name"].as_str().unwrap(), &manifest.to_string()).await;
+    }
+
+    /// As [`Controller::deploy`], with a manifest in YAML.
+    pub async fn deploy_text(&self, name: &str, manifest: &str) {
+        let put = self.ask("put", manifest.to_owned()).await;
         assert!(put["result"] == "created" || put["result"] == "newversion", "{put}");
-        let deployed = self.ask(&format!("deploy.{name}"), &json!({ "version": null })).await;
+        let deployed = self.ask(&format!("deploy.{name}"), r#"{"version":null}"#.to_owned()).await;
         assert_eq!(deployed["result"], "acknowledged", "{deployed}");
     }
 
     /// Undeploys an application.
     pub async fn undeploy(&self, name: &str) {
-        let undeployed = self.ask(&format!("undeploy.{name}"), &json!({})).await;
+        let undeployed = self.ask(&format!("undeploy.{name}"), "{}".to_owned()).await;
         assert_eq!(undeployed["result"], "acknowledged", "{undeployed}");
     }
 
     /// What `wash app status` shows.
     pub async fn status(&self, name: &str) -> Value {
-        self.ask(&format!("status.{name}"), &Value::Null).await["status"].take()
+        self.ask(&format!("status.{name}"), String::new()).await["status"].take()
     }
 
     /// Waits until an application has this status, as a whole and in every part.

@@ -184,7 +184,8 @@ impl Site {
         self.path(&format!("{role:?}.log").to_lowercase())
     }
 
-    fn log(&self, role: Role) -> String {
+    /// Everything that one has logged.
+    pub fn log(&self, role: Role) -> String {
         fs::read_to_string(self.log_path(role)).unwrap_or_default()
     }
 }
