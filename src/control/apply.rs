@@ -124,9 +124,13 @@ fn scale(
                 Replacing::Allowed => changed_reference(old, new),
             };
         }
-        // Whoever scales by hand does not mean to take away what a controller knows its components by.
+        // Whoever scales by hand does not mean to take away what a controller knows its components by, nor what they are
+        // configured with: `wash scale` says neither unless it is told to.
         if after.annotations.is_empty() {
             after.annotations.clone_from(&before.annotations);
+            if after.config.is_empty() {
+                after.config.clone_from(&before.config);
+            }
         }
         after.limits = after.limits.or_else(|| before.limits.clone());
         if wanted.limit == 0 {

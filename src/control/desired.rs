@@ -1,6 +1,6 @@
 //! The desired state: values, and how one change alters them. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -201,6 +201,18 @@ impl Desired {
         let put = self.labels.iter().map(|(key, item)| (key.clone(), item.spec.clone()));
         // What the file says counts, also where an older word is kept.
         put.chain(file.labels.clone()).collect()
+    }
+
+    /// Configurations that something names and that are not there.
+    pub fn missing_configs(&self) -> BTreeSet<&str> {
+        let components = self.components.values().flat_map(|item| &item.spec.config);
+        let providers = self.providers.values().flat_map(|item| &item.spec.config);
+        let links = self
+            .links
+            .values()
+            .flat_map(|item| item.spec.source_config.iter().chain(&item.spec.target_config));
+        let named = components.chain(providers).chain(links).map(String::as_str);
+        named.filter(|name| !self.configs.contains_key(*name)).collect()
     }
 
     /// Several configurations as one: of two values for a key the later one counts. Says which is not there.

@@ -3,7 +3,7 @@
 mod posts;
 mod probation;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -98,6 +98,8 @@ pub struct Control {
     asked: BTreeMap<String, Asked>,
     /// Components on probation: which of their tasks, and since when it works.
     probations: BTreeMap<String, (u64, Instant)>,
+    /// Configurations that were taken away, and when.
+    gone: VecDeque<(String, Instant)>,
     /// Components that cannot be made from what is desired.
     unplanned: BTreeMap<String, String>,
     searches: FuturesUnordered<BoxFuture<'static, Search>>,
@@ -201,6 +203,7 @@ impl Control {
             posts: BTreeMap::new(),
             asked: BTreeMap::new(),
             probations: BTreeMap::new(),
+            gone: VecDeque::new(),
             unplanned: BTreeMap::new(),
             searches: FuturesUnordered::new(),
             trials: FuturesUnordered::new(),
@@ -345,6 +348,7 @@ impl Control {
         })?;
         let desired = Arc::make_mut(&mut self.desired);
         changes.iter().for_each(|change| desired.make(change, revision, by));
+        self.note_gone(changes);
         self.troubles = Arc::new(troubles(&self.desired, &self.setup.surroundings));
         self.is_due = true;
         Ok(())
@@ -375,7 +379,7 @@ impl Control {
     /// Whether a component works as it is desired, if that is known.
     fn verdict(&self, id: &str) -> Option<Result<(), String>> {
         if let Some(why) = self.unplanned.get(id) {
-            return Some(Err(why.clone()));
+            return Some(if self.may_wait(id) { Ok(()) } else { Err(why.clone()) });
         }
         let reference = self.desired.components.get(id).map(|item| &item.spec.reference);
         let is_found = reference.is_some_and(|text| matches!(self.places.get(text), Some(Place::Found(_))));

@@ -1,6 +1,6 @@
 //! What everybody may see of the desired state and what runs: a snapshot, and what commands of an operator print of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,8 @@ pub struct Shown {
     pub filed: Arc<Vec<Arc<View>>>,
     /// Components that have no task, and why.
     pub missing: BTreeMap<String, String>,
+    /// Those of them that wait for nothing but a configuration: the lattice is told that they are here.
+    pub waiting: BTreeSet<String>,
     /// Links that lead nowhere, and why.
     pub troubles: Arc<Vec<(Link, String)>>,
 }
@@ -137,7 +139,8 @@ impl Shown {
                 state,
                 reason: status.and_then(|status| status.reason).or_else(|| why.cloned()),
                 former: self.desired.formers.get(id).map(|item| item.spec.reference.clone()),
-                is_here: running.is_some_and(|running| running.view.is_present()),
+                is_here: self.waiting.contains(id)
+                    || running.is_some_and(|running| running.view.is_present()),
             }
         });
         filed.chain(commanded).collect()

@@ -60,11 +60,12 @@ impl Bench {
 #[test]
 fn a_component_is_started_scaled_updated_and_stopped() {
     // Goal: what is desired, answered and to be told after each command of its life. Method: the commands in their order;
-    // annotations are those of the first, by hand nobody gives any.
+    // annotations and configuration are those of the first, by hand nobody gives any.
     use Replacing::{Allowed, NotAllowed};
     let mut bench = Bench::new();
     let mut first = component("file:///a.wasm", 1);
     first.annotations = pairs(&[("by", "wadm")]);
+    first.config = vec!["c".into()];
     let decision =
         bench.ask(&Command::Scale { id: "press".into(), component: first.clone(), replacing: NotAllowed });
     assert_eq!((decision.answer, decision.events), (Ok(String::new()), vec![]));
@@ -78,6 +79,7 @@ fn a_component_is_started_scaled_updated_and_stopped() {
     assert_eq!(bench.says(&start("press", "file:///a.wasm", 5, NotAllowed)), "");
     let kept = &bench.desired.components["press"];
     assert_eq!((kept.spec.limit, &kept.spec.annotations, kept.revision), (5, &first.annotations, 2));
+    assert_eq!(kept.spec.config, first.config);
     assert_eq!(
         bench.says(&start("press", "file:///b.wasm", 5, NotAllowed)),
         "Requested to scale existing component to a different image reference: file:///a.wasm != file:///b.wasm. The \

@@ -9,9 +9,10 @@ use futures_util::future::{BoxFuture, join_all};
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{Control, Place, Post, Search};
+use super::{Control, Place, Post, Search, Undo};
 use crate::config;
 use crate::control::bounds::COMPONENTS_MAX;
+use crate::control::desired::{Change, Key};
 use crate::control::plan::{Plan, plan};
 use crate::control::reconcile::{Step, reconcile};
 use crate::control::shown::{Running, Shown};
@@ -23,6 +24,10 @@ const GRACE: Duration = Duration::from_secs(2);
 /// First and longest pause before artifacts are looked for again: somebody has to mend something.
 pub(super) const PAUSE_MIN: Duration = Duration::from_secs(30);
 const PAUSE_MAX: Duration = Duration::from_secs(600);
+/// How long it is remembered that a configuration was there: wadm asks for it again within a second.
+const GONE: Duration = Duration::from_secs(60);
+/// Configurations that are remembered so: an application's, at 256 B.
+const GONE_MAX: usize = 32;
 
 impl Control {
     /// Goes from what runs to what is desired, if there is anything to do.
@@ -140,14 +145,46 @@ impl Control {
         }
     }
 
+    /// Remembers for a while which configurations were there.
+    pub(super) fn note_gone(&mut self, changes: &[Change]) {
+        for change in changes {
+            if let Change::Remove(Key::Config(name)) = change {
+                self.gone.truncate(GONE_MAX - 1);
+                self.gone.push_front((name.clone(), Instant::now()));
+            }
+        }
+    }
+
+    /// Whether nothing but configuration is missing for a component to begin.
+    fn waits(&self, id: &str) -> bool {
+        self.desired.components.get(id).is_some_and(|item| {
+            let is_found = matches!(self.places.get(&item.spec.reference), Some(Place::Found(_)));
+            is_found && !self.posts.contains_key(id) && self.desired.merged(&item.spec.config).is_err()
+        })
+    }
+
+    /// Whether that is as it was, or no mistake of whoever asks: wadm takes a configuration away with what an application was
+    /// before, asks for the component with the same name, and gives it back when it is told. A name that never was is a slip.
+    pub(super) fn may_wait(&self, id: &str) -> bool {
+        let was_there = |name: &String| {
+            let is_it = |(gone, at): &(String, Instant)| gone == name && at.elapsed() < GONE;
+            self.desired.configs.contains_key(name) || self.gone.iter().any(is_it)
+        };
+        let Some(item) = self.desired.components.get(id) else { return false };
+        let is_as_before = self.asked.get(id).is_some_and(|asked| matches!(asked.undo, Undo::Nothing));
+        self.waits(id) && (is_as_before || item.spec.config.iter().all(was_there))
+    }
+
     pub(super) fn publish(&self) {
         let running = self.posts.iter().map(|(id, post)| {
             (id.clone(), Running { reference: post.plan.reference.clone(), view: Arc::clone(&post.view) })
         });
         let mut missing = self.unplanned.clone();
         missing.retain(|id, _| !self.posts.contains_key(id));
+        let waiting = missing.keys().filter(|id| self.waits(id)).cloned().collect();
         self.shown.send_replace(Arc::new(Shown {
             is_restored: true,
+            waiting,
             desired: Arc::clone(&self.desired),
             file: Arc::clone(&self.file),
             running: running.collect(),

@@ -19,9 +19,9 @@ use tracing::{info, warn};
 use super::answer::{Answer, Desk};
 use super::envelope::failure;
 use super::event::{Health, Notice, Stamp};
-use super::linkdef;
+use super::{linkdef, missing};
 use super::subject::Auctions;
-use crate::control::{ControlHandle, Event};
+use crate::control::{ControlHandle, Event, Shown};
 use crate::lattice::LinkHandle;
 use crate::platform::clock::{self, WallClock};
 use crate::workload::rate::Rate;
@@ -317,6 +317,7 @@ impl Host {
 
     fn heartbeat(&self, session: &Session) {
         let shown = self.desk.control.shown.borrow().clone();
+        self.tell_missing(session, &shown);
         self.tell(session, &Notice::heartbeat(self.desk.inventory(&shown)));
         for provider in shown.desired.providers.keys() {
             self.tell(session, &Notice::health(Health::Still, &self.desk.id, provider));
@@ -336,9 +337,17 @@ impl Host {
                 }));
             }
         }
-        if let Event::ProviderStarted { id, .. } = event {
-            self.tell(session, &Notice::health(Health::Passed, &self.desk.id, id));
+        match event {
+            Event::ProviderStarted { id, .. } => {
+                self.tell(session, &Notice::health(Health::Passed, &self.desk.id, id));
+            }
+            Event::ComponentScaled(_) => self.tell_missing(session, &shown),
+            _ => {}
         }
+    }
+
+    fn tell_missing(&self, session: &Session, shown: &Shown) {
+        missing::notices(&shown.desired).iter().for_each(|notice| self.tell(session, notice));
     }
 
     /// Sends an event, unless there is no connection or too many wait for it: none is ever sent late.

@@ -27,6 +27,7 @@ pub mod event;
 pub mod host;
 pub mod inventory;
 pub mod linkdef;
+mod missing;
 pub mod request;
 pub mod subject;
 
