@@ -18,7 +18,9 @@
 //! longest ago and nobody needs goes first; when everything is needed the new artifact is refused.
 
 pub mod claims;
+pub mod desk;
 pub mod detached;
+pub mod object;
 mod reference;
 pub mod store;
 pub mod trust;

@@ -135,8 +135,10 @@ impl Store {
     }
 
     /// Takes the next piece. `mark` is what the fetcher wants back to go on after it.
-    pub fn append(&mut self, piece: &[u8], mark: u64) -> Result<(), StoreError> {
-        self.part.as_mut().ok_or(StoreError::Idle)?.append(piece, mark)
+    pub fn append(&mut self, piece: &[u8], mark: u64) -> Result<Progress, StoreError> {
+        let part = self.part.as_mut().ok_or(StoreError::Idle)?;
+        part.append(piece, mark)?;
+        Ok(part.progress())
     }
 
     /// All pieces are there: checks the whole and keeps it. What is not as announced is thrown away.
