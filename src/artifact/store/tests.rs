@@ -100,9 +100,10 @@ fn a_fetch_cut_anywhere_goes_on_and_gives_the_same() {
         if garbage {
             let path = part::path(&data.path().join("artifacts"));
             let written = fs::read(&path).unwrap();
-            let synced = written.len() - written.len() % usize::try_from(SYNC_BYTES).unwrap();
-            let kept = written.len().min(synced);
-            fs::write(&path, [&written[..kept], &vec![0xaa; 300_000][..]].concat()).unwrap();
+            // A sync comes with the first piece beyond a MiB.
+            let between = usize::try_from(SYNC_BYTES).unwrap().next_multiple_of(100 << 10);
+            let synced = written.len() - written.len() % between;
+            fs::write(&path, [&written[..synced], &vec![0xaa; 300_000][..]].concat()).unwrap();
         }
         let mut store = Store::open(data.path(), CAP).unwrap();
         let Progress { bytes, mark } = store.begin(plan("a/b:1", &whole), &none).unwrap();
