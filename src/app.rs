@@ -5,9 +5,10 @@
 //!    ▲                  │                                             ▲                 │
 //!    └──durable tickets─┘                                             └──────Settle─────┘
 //!  doors: a broker's client for each durability class; the listener, one thread for all clients
-//!  workloads: MQTT, NATS ──Letter──▶ inbox ──▶ component ──Request──▶ keeper (state.db); a task for each
-//!                                                 component ──Job──▶ blobs (files)
-//!                                                 └───────Request──▶ devices; a task for each
+//!  workloads: MQTT, NATS, HTTP ──Post──▶ inbox ──▶ component ──Request──▶ keeper (state.db); a task for each
+//!                                                     component ──Job──▶ blobs (files)
+//!                                                     ├───────Request──▶ devices; a task for each
+//!                                                     └───────Errand──▶ hosts, by HTTP; a task of each errand's own
 //!  console ──Order──▶ pipeline
 //!  listener ──Credentials──▶ entrance ──passwords──▶ verifier         renewal ──certificates──▶ listener
 //! ```

@@ -22,7 +22,8 @@ pub mod desk;
 pub mod detached;
 pub mod object;
 mod reference;
+pub mod registry;
 pub mod store;
 pub mod trust;
 
-pub use reference::{Reference, ReferenceError};
+pub use reference::{Place, Reference, ReferenceError, Version};

@@ -9,8 +9,8 @@ use super::exit::Exit;
 use super::trial;
 use crate::config::wear::{self, Estimate, PerDay};
 use crate::config::{
-    Anonymous, Config, Decode, Finding, Framing, Inspection, Listener, Paths, Reduce, Stream, inspect,
-    show_duration,
+    Anonymous, Config, Decode, Finding, Framing, Inspection, LinkEnd, Listener, Paths, Reduce, Stream,
+    inspect, show_duration,
 };
 use crate::sample::Durability;
 
@@ -115,6 +115,13 @@ fn doors(config: &Config, out: &mut impl Write) -> io::Result<()> {
         };
         let (name, bind, how) = (&listener.name, listener.bind, spoken(listener));
         writeln!(out, "listener {name}: {bind}, {how}, {} users, {nameless}", config.site.users.len())?;
+    }
+    for workload in &config.workloads {
+        for link in &workload.links {
+            if let LinkEnd::HttpSource(source) = &link.end {
+                writeln!(out, "component {}: {}, http", workload.component.name, source.address)?;
+            }
+        }
     }
     Ok(())
 }

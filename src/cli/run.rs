@@ -4,12 +4,15 @@ use std::path::PathBuf;
 
 use crate::app;
 use crate::platform::log;
+use crate::workload;
 
 use super::check::load_or_explain;
 use super::exit::Exit;
 
 /// Threads for tasks; SQLite and components have their own.
 const WORKERS: usize = 2;
+/// Threads for calls that block, beside those that components may take up: names of hubs and brokers, small files.
+const BLOCKING: usize = 4;
 
 /// Arguments of `frond run`.
 #[derive(Debug, clap::Args)]
@@ -31,7 +34,8 @@ pub fn run(args: &RunArgs) -> Exit {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
-        .max_blocking_threads(4)
+        // A name server that does not answer a component's question must not keep the links from asking theirs.
+        .max_blocking_threads(BLOCKING + config.workloads.len() * workload::LOOKUPS_MAX)
         .thread_name("frond-task")
         .enable_all()
         .build()

@@ -187,9 +187,10 @@ pub enum Fault {
         /// What was probably meant.
         nearest: Option<String>,
     },
-    /// A component for wasmCloud that no message ever reaches.
+    /// A component for wasmCloud that no message and no request ever reaches.
     #[error(
-        "nothing would ever call it; add [[component.link]] with interface = \"wasmcloud:messaging/handler\""
+        "nothing would ever call it; add [[component.link]] with interface = \"wasmcloud:messaging/handler\" or \
+         \"wasi:http/incoming-handler\""
     )]
     NeverCalled,
     /// A key of another kind of component.
@@ -209,6 +210,20 @@ pub enum Fault {
     Subject {
         /// What was said.
         subject: String,
+    },
+    /// Not a host that a component may ask by HTTP.
+    #[error(
+        "'{host}' is not a host: a name or an address, with a port if need be, and http:// before it for one without TLS"
+    )]
+    HttpHost {
+        /// What was said.
+        host: String,
+    },
+    /// Somebody else listens there.
+    #[error("{by} listens there already")]
+    AddressTaken {
+        /// Who.
+        by: String,
     },
     /// The device does not exist.
     #[error("there is no device '{name}'{}", hint_open(nearest.as_deref()))]
@@ -457,6 +472,12 @@ pub enum Doubt {
     AnonymousFromAfar {
         /// Where.
         bind: std::net::SocketAddr,
+    },
+    /// Whoever is on the network may ask a component.
+    #[error("whoever reaches {address} may ask this component: the gateway asks for no password")]
+    AskedFromAfar {
+        /// Where.
+        address: std::net::SocketAddr,
     },
     /// Passwords come over the network.
     #[error("passwords come to {bind} without encryption; set tls")]

@@ -39,6 +39,7 @@ pub use site::{
 };
 pub(crate) use units::show_duration;
 pub use workload::{Access, Inbox, Link, LinkEnd, Overflow, SecretFile, Source, Target, Workload};
+pub use workload::{HttpHost, HttpScheme, HttpSource, HttpTarget};
 
 /// The local socket's name in [`Gateway::run_dir`].
 pub const SOCKET_NAME: &str = "frond.sock";

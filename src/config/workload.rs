@@ -8,6 +8,10 @@ use std::time::Duration;
 
 use super::Component;
 
+mod http;
+
+pub use http::{HttpHost, HttpScheme, HttpSource, HttpTarget};
+
 /// A `[[component]]` with `kind = "wasmcloud"`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Workload {
@@ -17,8 +21,10 @@ pub struct Workload {
     pub inbox: Inbox,
     /// Messages it is given in a second, over ten seconds, 1 to 100,000. Default 1,000. More of them wait in the inbox.
     pub messages_in_per_second: u32,
-    /// Messages it may publish or request in a second, 1 to 100,000. Default 200.
+    /// Messages it may publish or request in a second, requests by HTTP among them, 1 to 100,000. Default 200.
     pub messages_out_per_second: u32,
+    /// Connections it may have to hosts that it asks by HTTP, 1 to 64. Default 4. A further one waits for one of them.
+    pub connections_out_max: usize,
     /// Secrets that it may have, by its own names for them.
     pub secrets: BTreeMap<String, SecretFile>,
     /// Its links.
@@ -70,6 +76,10 @@ pub enum LinkEnd {
     Source(Source),
     /// Messages go out by it.
     Target(Target),
+    /// Requests come in by it.
+    HttpSource(HttpSource),
+    /// Requests go out by it.
+    HttpTarget(HttpTarget),
     /// Values are kept by it.
     KeyValue {
         /// Bytes of keys and values, and 64 for each. Default 1 MiB.

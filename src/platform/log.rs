@@ -78,11 +78,13 @@ fn targets(level: LogLevel) -> Targets {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    // The Modbus library tells each byte of noise on a line; what there is to know of that is counted (`device::Account`).
+    // The Modbus library tells each byte of noise on a line; what there is to know of that is counted (`device::Account`). The
+    // one of HTTP warns of what a component does wrong, once for each time: the component would write the log full by it.
     Targets::new()
         .with_default(LevelFilter::WARN.min(ours))
         .with_target("frond", ours)
         .with_target("tokio_modbus", LevelFilter::OFF)
+        .with_target("wasmtime_wasi_http", LevelFilter::ERROR)
 }
 
 fn stderr_is_the_journal() -> bool {

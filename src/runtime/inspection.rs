@@ -17,8 +17,9 @@ use crate::runtime::host::Host;
 use crate::runtime::wasi;
 use crate::workload::grants::{self, Grant};
 
-/// What a component for wasmCloud is called by.
+/// What a component for wasmCloud is called by; of the second every patch release fits.
 const HANDLER: &str = "wasmcloud:messaging/handler@0.2.0";
+const PAGES: &str = "wasi:http/incoming-handler@0.2";
 
 /// What every telemetry component exports, and what one with state exports beside it.
 const PROCESSOR: &str = "frond:telemetry/processor@0.1.0";
@@ -121,8 +122,13 @@ fn world(exports: &[Interface]) -> Option<World> {
         (true, true) => Some(World::Telemetry("frond:telemetry/stateful@0.1.0")),
         (true, false) => Some(World::Telemetry("frond:telemetry/stateless@0.1.0")),
         (false, _) if offers(HANDLER) => Some(World::Wasmcloud(HANDLER)),
+        (false, _) if exports.iter().any(|export| is_pages(&export.name)) => Some(World::Wasmcloud(PAGES)),
         (false, _) => None,
     }
+}
+
+fn is_pages(export: &str) -> bool {
+    export.strip_prefix(PAGES).is_some_and(|patch| patch.starts_with('.'))
 }
 
 fn interface(engine: &Engine, name: &str, item: &ComponentItem) -> Interface {
@@ -213,6 +219,8 @@ mod tests {
         assert_eq!(of(&[PROCESSOR]), Some(World::Telemetry("frond:telemetry/stateless@0.1.0")));
         assert_eq!(of(&[STATE, PROCESSOR]), Some(World::Telemetry("frond:telemetry/stateful@0.1.0")));
         assert_eq!(of(&[HANDLER]), Some(World::Wasmcloud(HANDLER)));
+        assert_eq!(of(&["wasi:http/incoming-handler@0.2.2"]), Some(World::Wasmcloud(PAGES)));
+        assert_eq!(of(&["wasi:http/incoming-handler@0.3.0"]), None);
         assert_eq!(of(&[STATE]), None);
         assert_eq!(of(&["frond:telemetry/processor@0.2.0"]), None);
     }

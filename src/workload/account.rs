@@ -12,7 +12,7 @@ use crate::runtime::{self, Counters};
 /// Counters of one workload, beside those that every component has.
 #[derive(Debug, Default)]
 pub struct Account {
-    /// Messages that links brought.
+    /// Messages that links brought, requests by HTTP among them.
     pub received: AtomicU64,
     /// Messages dropped because the inbox was full.
     pub dropped: AtomicU64,
@@ -26,7 +26,7 @@ pub struct Account {
     pub lost: AtomicU64,
     /// Messages published.
     pub published: AtomicU64,
-    /// Requests made.
+    /// Requests made, by messages and by HTTP.
     pub requests: AtomicU64,
     /// Publications and requests refused: rate, queue, rights, no connection.
     pub refused: AtomicU64,
@@ -42,6 +42,10 @@ pub struct Account {
     pub revealed: AtomicU64,
     /// Connections to MQTT lost, and attempts that failed.
     pub disconnects: AtomicU64,
+    /// Requests by HTTP that hosts gave no answer to.
+    pub unanswered: AtomicU64,
+    /// Clients that came by HTTP and were not served: too many, too slow, too large, or no time for them.
+    pub turned_away: AtomicU64,
 }
 
 /// How a workload stands.
@@ -65,6 +69,8 @@ pub struct View {
     pub(super) counters: Arc<Counters>,
     pub(super) standing: watch::Receiver<Standing>,
     pub(super) release: watch::Sender<()>,
+    /// Of each address: why it is not listened on.
+    pub(super) shut: Vec<watch::Receiver<Option<String>>>,
 }
 
 /// One workload, for people and machines.
@@ -74,7 +80,7 @@ pub struct WorkloadStatus {
     pub state: String,
     /// Why it is absent, discarded or quarantined.
     pub reason: Option<String>,
-    /// Messages that links brought.
+    /// Messages that links brought, requests by HTTP among them.
     pub received: u64,
     /// Messages dropped because the inbox was full.
     pub dropped: u64,
@@ -89,7 +95,7 @@ pub struct WorkloadStatus {
     pub lost: u64,
     /// Messages published.
     pub published: u64,
-    /// Requests made.
+    /// Requests made, by messages and by HTTP.
     pub requests: u64,
     /// Publications and requests refused.
     pub refused: u64,
@@ -105,6 +111,12 @@ pub struct WorkloadStatus {
     pub revealed: u64,
     /// Connections to MQTT lost, and attempts that failed.
     pub disconnects: u64,
+    /// Requests by HTTP that hosts gave no answer to.
+    pub unanswered: u64,
+    /// Clients that came by HTTP and were not served.
+    pub turned_away: u64,
+    /// Why requests by HTTP do not come in.
+    pub shut: Option<String>,
     /// Calls that ended in a trap.
     pub traps: u64,
     /// Calls that took too long.
@@ -199,6 +211,9 @@ impl View {
             blob_faults: read(&account.blob_faults),
             revealed: read(&account.revealed),
             disconnects: read(&account.disconnects),
+            unanswered: read(&account.unanswered),
+            turned_away: read(&account.turned_away),
+            shut: self.shut.iter().find_map(|shut| shut.borrow().clone()),
             traps: read(&counters.traps),
             deadlines: read(&counters.deadlines),
             memory_faults: read(&counters.memory_faults),
@@ -227,7 +242,9 @@ impl WorkloadStatus {
                 "component {name} has failed too often and is not started again: {why}; replace its file, or say \
                  `frond component release {name}`"
             )),
-            _ => None,
+            _ => self.shut.as_ref().map(|why| {
+                format!("component {name} gets no requests by HTTP: {why}; free the address, it is tried again by itself")
+            }),
         }
     }
 }
@@ -237,7 +254,8 @@ impl std::fmt::Display for WorkloadStatus {
         write!(
             f,
             "{}; {} messages in, {} handled, {} failed, {} lost, {} dropped, {} ticks missed; {} published, {} requests, \
-             {} refused; {} writes, {} of objects, {} over quota, {} disk faults; {} restarts",
+             {} refused; {} writes, {} of objects, {} over quota, {} disk faults; {} restarts; {} unanswered, {} turned \
+             away by HTTP",
             self.state,
             self.received,
             self.handled,
@@ -252,7 +270,9 @@ impl std::fmt::Display for WorkloadStatus {
             self.blob_writes,
             self.over_quota,
             self.blob_faults,
-            self.restarts
+            self.restarts,
+            self.unanswered,
+            self.turned_away
         )
     }
 }

@@ -6,7 +6,7 @@ use crate::config::{Link, LinkEnd, SecretFile};
 
 /// Interfaces that every workload may import, without their version. There are no files, arguments or environment behind
 /// those of `wasi:cli` and `wasi:filesystem`: a standard library imports them whether it uses them or not.
-const EVERYBODY: [&str; 26] = [
+const EVERYBODY: [&str; 27] = [
     "wasi:cli/environment",
     "wasi:cli/exit",
     "wasi:cli/stderr",
@@ -27,6 +27,7 @@ const EVERYBODY: [&str; 26] = [
     "wasi:random/insecure",
     "wasi:random/insecure-seed",
     "wasi:random/random",
+    "wasi:http/types",
     "wasi:config/runtime",
     "wasi:config/store",
     "wasi:logging/logging",
@@ -36,7 +37,7 @@ const EVERYBODY: [&str; 26] = [
 ];
 
 /// Interfaces that links grant, with the word that the link says.
-const BY_LINK: [(&str, &str); 10] = [
+const BY_LINK: [(&str, &str); 11] = [
     ("wasmcloud:messaging/consumer", "wasmcloud:messaging/consumer"),
     ("wasi:keyvalue/store", "wasi:keyvalue"),
     ("wasi:keyvalue/atomics", "wasi:keyvalue"),
@@ -47,6 +48,7 @@ const BY_LINK: [(&str, &str); 10] = [
     ("frond:device/modbus", "frond:device"),
     ("frond:device/serial", "frond:device"),
     ("frond:device/gpio", "frond:device"),
+    ("wasi:http/outgoing-handler", "wasi:http/outgoing-handler"),
 ];
 
 /// Interfaces that a secret grants.
@@ -95,11 +97,12 @@ pub(super) fn judge(
         Grant::Link(word) => word,
     };
     let has_link = links.iter().any(|link| match link.end {
-        LinkEnd::Source(_) => false,
+        LinkEnd::Source(_) | LinkEnd::HttpSource(_) => false,
         LinkEnd::Target(_) => word == "wasmcloud:messaging/consumer",
         LinkEnd::KeyValue { .. } => word == "wasi:keyvalue",
         LinkEnd::Blobs { .. } => word == "wasi:blobstore",
         LinkEnd::Device { .. } => word == "frond:device",
+        LinkEnd::HttpTarget(_) => word == "wasi:http/outgoing-handler",
     });
     match has_link {
         true => Ok(()),
@@ -124,7 +127,7 @@ pub(super) fn subject_matches(pattern: &str, subject: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Access, Target};
+    use crate::config::{Access, HttpTarget, Target};
 
     #[test]
     fn only_what_a_link_grants_is_granted_and_the_refusal_says_which() {
@@ -138,6 +141,9 @@ mod tests {
         assert_eq!(judge("wasi:logging/logging", &[], &none), Ok(()));
         assert_eq!(judge("frond:device/types@0.1.0", &[], &none), Ok(()));
         assert_eq!(judge("wasi:cli/stdout@0.2.6", &[], &none), Ok(()));
+        assert_eq!(judge("wasi:http/types@0.2.2", &[], &none), Ok(()));
+        let hosts = HttpTarget { hosts: Vec::new(), ca: None, answer_bytes_max: 1 };
+        let http = Link { name: "default".into(), end: LinkEnd::HttpTarget(hosts) };
         let blobs = Link { name: "default".into(), end: LinkEnd::Blobs { bytes_max: 1, objects_max: 1 } };
         let device = Link {
             name: "default".into(),
@@ -147,6 +153,7 @@ mod tests {
             ("wasi:blobstore/container@0.2.0-draft", &blobs, "wasi:blobstore"),
             ("wasi:keyvalue/atomics@0.2.0-draft", &keyvalue, "wasi:keyvalue"),
             ("wasmcloud:messaging/consumer@0.2.0", &target, "wasmcloud:messaging/consumer"),
+            ("wasi:http/outgoing-handler@0.2.2", &http, "wasi:http/outgoing-handler"),
             ("frond:device/modbus@0.1.0", &device, "frond:device"),
             ("frond:device/gpio@0.1.0", &device, "frond:device"),
         ] {

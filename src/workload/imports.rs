@@ -59,6 +59,7 @@ type Seen<'a> = StoreContextMut<'a, Room>;
 /// Links everything that a workload may be given. What it is not granted must have been refused before.
 pub(super) fn link(linker: &mut Linker<Room>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
     types::add_to_linker::<Room, HasSelf<Room>>(linker, |room| room)?;
     consumer::add_to_linker::<Room, HasSelf<Room>>(linker, |room| room)?;
     store::add_to_linker::<Room, HasSelf<Room>>(linker, |room| room)?;
@@ -131,9 +132,10 @@ fn choose(
 ) -> wasmtime::Result<Result<(), String>> {
     let named =
         |end: fn(&LinkEnd) -> bool| room.tools.links.iter().any(|link| link.name == name && end(&link.end));
-    let (keeps, sends) = (
+    let (keeps, sends, asks) = (
         named(|end| matches!(end, LinkEnd::KeyValue { .. })),
         named(|end| matches!(end, LinkEnd::Target(_))),
+        named(|end| matches!(end, LinkEnd::HttpTarget(_))),
     );
     let has_blobs = named(|end| matches!(end, LinkEnd::Blobs { .. }));
     let mut unknown = None;
@@ -143,13 +145,14 @@ fn choose(
             Some("wasi:keyvalue") => keeps,
             Some("wasmcloud:messaging") => sends,
             Some("wasi:blobstore") => has_blobs,
+            Some("wasi:http") => asks,
             _ => false,
         };
         if has_link {
             room.chosen.insert(interface, name.to_owned());
         } else {
             // Calls of an interface that the gateway has go by no link then, and say so; of another nothing is kept.
-            let ours = ["wasi:keyvalue/", "wasi:blobstore/", "wasmcloud:messaging/"];
+            let ours = ["wasi:keyvalue/", "wasi:blobstore/", "wasi:http/", "wasmcloud:messaging/"];
             if ours.iter().any(|package| interface.starts_with(package)) {
                 room.chosen.insert(interface.clone(), String::new());
             }

@@ -1,7 +1,9 @@
-//! What waits for a workload: messages of all its links, in the order they came, bounded in number and bytes.
+//! What waits for a workload: messages of all its links, and requests by HTTP, in the order they came, bounded in number
+//! and bytes.
 //!
 //! Shared by the three parts of one task, which are polled in turn. When full, the oldest or the newest message is
-//! dropped and counted. Nothing outlives the process.
+//! dropped and counted; a request that is dropped is answered with 503, and never takes the place of anything else: a
+//! client that knows only the page must not cost a message. Nothing outlives the process.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +12,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::account::{Account, count};
+use super::http::Visit;
 use crate::config::{self, Overflow};
 
 /// Which way a message came, and an answer to it goes.
@@ -32,6 +35,13 @@ pub(super) struct Letter {
     pub way: Way,
 }
 
+/// What waits.
+#[derive(Debug)]
+pub(super) enum Post {
+    Letter(Letter),
+    Visit(Box<Visit>),
+}
+
 /// The inbox.
 #[derive(Debug)]
 pub(super) struct Inbox {
@@ -43,8 +53,19 @@ pub(super) struct Inbox {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    letters: VecDeque<Letter>,
+    post: VecDeque<Post>,
     bytes: usize,
+}
+
+// === impl Post ===
+
+impl Post {
+    fn bytes(&self) -> usize {
+        match self {
+            Post::Letter(letter) => letter.bytes(),
+            Post::Visit(visit) => visit.bytes,
+        }
+    }
 }
 
 // === impl Letter ===
@@ -64,15 +85,38 @@ impl Inbox {
 
     /// Puts a message in, and drops what the bounds do not allow.
     pub fn put(&self, letter: Letter) {
+        self.keep(Post::Letter(letter));
+    }
+
+    /// Puts a request in, if there is room.
+    pub fn receive(&self, visit: Visit) {
+        self.keep(Post::Visit(Box::new(visit)));
+    }
+
+    /// Lets go of requests whose clients have gone.
+    pub fn clear_gone(&self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let Waiting { post, bytes } = &mut *waiting;
+        post.retain(|post| match post {
+            Post::Visit(visit) if visit.is_gone() => {
+                *bytes -= visit.bytes;
+                false
+            }
+            Post::Visit(_) | Post::Letter(_) => true,
+        });
+    }
+
+    fn keep(&self, post: Post) {
         count(&self.account.received);
-        let bytes = letter.bytes();
+        let bytes = post.bytes();
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let is_full = |waiting: &Waiting| {
-            waiting.letters.len() >= self.bounds.messages_max || waiting.bytes + bytes > self.bounds.bytes_max
+            waiting.post.len() >= self.bounds.messages_max || waiting.bytes + bytes > self.bounds.bytes_max
         };
-        while self.bounds.overflow == Overflow::DropOldest
+        let displaces = self.bounds.overflow == Overflow::DropOldest && matches!(post, Post::Letter(_));
+        while displaces
             && is_full(&waiting)
-            && let Some(oldest) = waiting.letters.pop_front()
+            && let Some(oldest) = waiting.post.pop_front()
         {
             waiting.bytes -= oldest.bytes();
             count(&self.account.dropped);
@@ -82,7 +126,7 @@ impl Inbox {
             return count(&self.account.dropped);
         }
         waiting.bytes += bytes;
-        waiting.letters.push_back(letter);
+        waiting.post.push_back(post);
         self.filled.notify_one();
     }
 
@@ -90,7 +134,8 @@ impl Inbox {
     pub fn tick(&self, subject: &str) {
         let waits = {
             let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            waiting.letters.iter().any(|letter| letter.way == Way::Timer && letter.subject == subject)
+            let is_it = |letter: &Letter| letter.way == Way::Timer && letter.subject == subject;
+            waiting.post.iter().any(|post| matches!(post, Post::Letter(letter) if is_it(letter)))
         };
         if waits {
             return count(&self.account.ticks_missed);
@@ -101,14 +146,14 @@ impl Inbox {
     /// The oldest message.
     ///
     /// Cancel-safe: a message is taken only when it is returned.
-    pub async fn next(&self) -> Letter {
+    pub async fn next(&self) -> Post {
         loop {
             let taken = {
                 let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-                waiting.letters.pop_front().inspect(|letter| waiting.bytes -= letter.bytes())
+                waiting.post.pop_front().inspect(|post| waiting.bytes -= post.bytes())
             };
             match taken {
-                Some(letter) => return letter,
+                Some(post) => return post,
                 None => self.filled.notified().await,
             }
         }
@@ -118,6 +163,8 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http_body_util::Full;
+    use hyper::Request;
     use std::sync::atomic::Ordering;
 
     fn letter(n: u8, bytes: usize) -> Letter {
@@ -134,7 +181,8 @@ mod tests {
         let mut left = Vec::new();
         let dropped = account.dropped.load(Ordering::Relaxed);
         for _ in dropped..sizes.len() as u64 {
-            left.push(inbox.next().await.body[0]);
+            let Post::Letter(letter) = inbox.next().await else { panic!("a request") };
+            left.push(letter.body[0]);
         }
         assert_eq!(inbox.waiting.lock().unwrap().bytes, 0);
         (left, dropped)
@@ -148,5 +196,31 @@ mod tests {
         assert_eq!(left(Overflow::DropOldest, &[60, 30, 50]).await, (vec![1, 2], 1));
         assert_eq!(left(Overflow::DropNewest, &[60, 30, 50]).await, (vec![0, 1], 1));
         assert_eq!(left(Overflow::DropNewest, &[10, 101, 20]).await, (vec![0, 2], 1));
+    }
+
+    #[tokio::test]
+    async fn a_request_takes_no_message_s_place_and_leaves_none_behind_when_its_client_goes() {
+        // Goal: whoever may only look at a page cannot push messages out. Method: an inbox full of messages, one with a
+        // request in it whose client goes.
+        let account = Arc::new(Account::default());
+        let bounds = config::Inbox { messages_max: 2, bytes_max: 100, overflow: Overflow::DropOldest };
+        let inbox = Inbox::new(bounds, Arc::clone(&account));
+        let visit = || Visit::new(Request::new(Full::default()), 0, 1);
+        inbox.put(letter(0, 1));
+        let (waiting, answer) = visit();
+        inbox.receive(waiting);
+        let (refused, mut told) = visit();
+        inbox.receive(refused);
+        assert!(told.try_recv().is_err(), "dropped without an answer");
+        inbox.clear_gone();
+        assert_eq!(inbox.waiting.lock().unwrap().post.len(), 2);
+        drop(answer);
+        inbox.clear_gone();
+        inbox.put(letter(1, 1));
+        assert_eq!(account.dropped.load(Ordering::Relaxed), 1);
+        for n in 0..2 {
+            assert!(matches!(inbox.next().await, Post::Letter(letter) if letter.body[0] == n));
+        }
+        assert_eq!(inbox.waiting.lock().unwrap().bytes, 0);
     }
 }

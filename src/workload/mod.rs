@@ -1,4 +1,5 @@
-//! Components written for wasmCloud v1, unmodified: called with messages, linked to MQTT, the lattice and a key-value store.
+//! Components written for wasmCloud v1, unmodified: called with messages and requests by HTTP ([`http`]), linked to MQTT,
+//! the lattice, a key-value store and hosts.
 //!
 //! A *workload* is what wasmCloud calls a component with what it is linked to; the word keeps them apart from the telemetry
 //! processors of `crate::runtime`, which the pipeline calls with batches.
@@ -6,9 +7,10 @@
 //!  clock ─▶ timer ───┐
 //!  MQTT ──▶ postbox ─┤                                        ┌─▶ postbox ──▶ MQTT
 //!                    ├─▶ inbox ─▶ Workload ─▶ handle-message ─┼─▶ lattice ──▶ NATS
-//!  NATS ──▶ lattice ─┘   (bounded)   │   (one instance)       ├─▶ keeper ───▶ state.db
-//!                                    │                        ├─▶ blobs ────▶ files
-//!                                    │                        └─▶ devices ──▶ Modbus, serial lines, GPIO
+//!  NATS ──▶ lattice ─┤   (bounded)   │   (one instance)       ├─▶ keeper ───▶ state.db
+//!  HTTP ──▶ lobby ───┘               │                        ├─▶ blobs ────▶ files
+//!                                    │                        ├─▶ devices ──▶ Modbus, serial lines, GPIO
+//!                                    │                        └─▶ courier ──▶ HTTP
 //!                                    └─ Absent ─▶ Ready ─▶ Discarded ─▶ Ready, Quarantined: see
 //!                                                                       `runtime::lifecycle`
 //! ```
@@ -29,6 +31,7 @@ pub mod blobs;
 mod context;
 mod devices;
 pub(crate) mod grants;
+mod http;
 mod imports;
 mod inbox;
 mod instance;
@@ -44,6 +47,7 @@ mod secrets;
 mod timer;
 
 pub use account::{Account, View, WorkloadStatus};
+pub use http::LOOKUPS_MAX;
 pub use keyvalue::{Answer, Ask, KeepError, Keeper, KeeperError, KeeperHandle, Place};
 pub use opener::{OpenError, Opener, OpenerHandle, try_open, try_open_linked};
 pub use owner::{Setup, Workload};

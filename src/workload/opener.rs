@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 use wasmtime::component::{Component, InstancePre, Linker};
+use wasmtime_wasi_http::p2::bindings::exports::wasi::http::incoming_handler;
 
 use super::bindings::exports::wasmcloud::messaging::handler;
 use super::room::Room;
 use super::secrets::{SecretError, Secrets};
 use super::{grants, imports};
-use crate::config;
+use crate::config::{self, LinkEnd};
 use crate::runtime::{Cause, Counters, Host, HostError, code};
 
 /// Requests waiting: one from each workload.
@@ -37,7 +38,8 @@ pub enum OpenError {
     Import { component: String, import: String, advice: String },
     /// It does not export what it is called by, or imports a version that there is not.
     #[error(
-        "component {component}: does not fit wasmcloud:messaging@0.2.0 and the interfaces that go with it"
+        "component {component}: does not fit wasmcloud:messaging@0.2.0 or wasi:http@0.2, as its links want it to, and the \
+         interfaces that go with them"
     )]
     Contract { component: String, source: Cause },
     /// A secret that it is given is not there.
@@ -48,10 +50,22 @@ pub enum OpenError {
     Stopping,
 }
 
+/// What of a component is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Door {
+    /// It is given messages.
+    Messages,
+    /// It is asked by HTTP.
+    Pages,
+}
+
 /// Code that may be instantiated. Keeps the engine's epoch thread alive.
 pub(super) struct Code {
     pub pre: InstancePre<Room>,
-    pub handler: handler::GuestIndices,
+    /// Present where a link brings messages …
+    pub handler: Option<handler::GuestIndices>,
+    /// … and requests by HTTP.
+    pub pages: Option<incoming_handler::GuestIndices>,
     pub secrets: Arc<Secrets>,
     _engine: Arc<Engine>,
 }
@@ -96,7 +110,30 @@ pub fn try_open_linked(
 ) -> Result<(), OpenError> {
     let engine = Arc::new(Engine::new()?);
     let code = code::load(&engine.host, component, compiler, cache_dir, &Counters::default())?;
-    link(&engine, component, &code, Secrets::default()).map(|_| ())
+    let ty = code.component_type();
+    let doors: Vec<Door> =
+        ty.exports(&engine.host.engine).filter_map(|(name, _)| Door::of_export(name)).collect();
+    link(&engine, component, &code, Secrets::default(), &doors).map(|_| ())
+}
+
+// === impl Door ===
+
+impl Door {
+    fn of_link(end: &LinkEnd) -> Option<Door> {
+        match end {
+            LinkEnd::Source(_) => Some(Door::Messages),
+            LinkEnd::HttpSource(_) => Some(Door::Pages),
+            _ => None,
+        }
+    }
+
+    fn of_export(name: &str) -> Option<Door> {
+        match name.split_once('@')?.0 {
+            "wasmcloud:messaging/handler" => Some(Door::Messages),
+            "wasi:http/incoming-handler" => Some(Door::Pages),
+            _ => None,
+        }
+    }
 }
 
 // === impl OpenerHandle ===
@@ -176,7 +213,8 @@ fn open(
     let component = &workload.component;
     let code = code::load(&engine.host, component, compiler, cache_dir, counters)?;
     refuse_ungranted(engine, workload, &code)?;
-    link(engine, component, &code, secrets)
+    let doors: Vec<Door> = workload.links.iter().filter_map(|link| Door::of_link(&link.end)).collect();
+    link(engine, component, &code, secrets, &doors)
 }
 
 fn link(
@@ -184,14 +222,22 @@ fn link(
     component: &config::Component,
     code: &Component,
     secrets: Secrets,
+    doors: &[Door],
 ) -> Result<Code, OpenError> {
     let contract = |error: wasmtime::Error| OpenError::Contract {
         component: component.name.clone(),
         source: error.into(),
     };
     let pre = engine.linker.instantiate_pre(code).map_err(contract)?;
-    let handler = handler::GuestIndices::new(&pre).map_err(contract)?;
-    Ok(Code { pre, handler, secrets: Arc::new(secrets), _engine: Arc::clone(engine) })
+    let handler = match doors.contains(&Door::Messages) {
+        true => Some(handler::GuestIndices::new(&pre).map_err(contract)?),
+        false => None,
+    };
+    let pages = match doors.contains(&Door::Pages) {
+        true => Some(incoming_handler::GuestIndices::new(&pre).map_err(contract)?),
+        false => None,
+    };
+    Ok(Code { pre, handler, pages, secrets: Arc::new(secrets), _engine: Arc::clone(engine) })
 }
 
 fn secrets_of(workload: &config::Workload) -> Result<Secrets, OpenError> {

@@ -5,13 +5,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_nats::Client;
+use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::account::{Account, Standing, View, count};
 use super::blobs::BlobsHandle;
-use super::inbox::{Inbox, Letter};
+use super::http::{Lobby, Outside};
+use super::inbox::{Inbox, Post};
 use super::instance::Instance;
 use super::keyvalue::KeeperHandle;
 use super::lattice::{Lattice, LatticeHandle};
@@ -70,6 +72,7 @@ pub struct Workload {
     inbox: Arc<Inbox>,
     postbox: Postbox,
     lattice: Lattice,
+    lobbies: Vec<Lobby>,
     timers: Timers,
     opener: OpenerHandle,
     standing: watch::Sender<Standing>,
@@ -118,22 +121,30 @@ impl Workload {
             counters: Arc::clone(&counters),
             account: Arc::clone(&account),
             rate: Mutex::new(Rate::new(workload.messages_out_per_second, clock::boottime())),
+            outside: Outside::new(&workload),
         });
         let (standing, seen) = watch::channel(Standing::Absent(None));
         let (releaser, release) = watch::channel(());
-        let view =
-            View { name: component.name.clone(), account, counters, standing: seen, release: releaser };
+        let lobby = |source: &config::HttpSource| {
+            let (inbox, account) = (Arc::clone(&inbox), Arc::clone(&account));
+            Lobby::new(source.clone(), component.deadline, inbox, seen.clone(), account)
+        };
+        let (lobbies, shut) = http_sources(&workload).map(lobby).unzip();
+        let name = component.name.clone();
+        let view = View { name, account, counters, standing: seen, release: releaser, shut };
         let lattice = Lattice { client: lattice, subjects: subjects(&workload), inbox: Arc::clone(&inbox) };
         let timers = Timers::new(&workload.links, Arc::clone(&inbox), Arc::clone(&tools.account));
+        let config = workload;
         (
-            Workload { config: workload, tools, inbox, postbox, lattice, timers, opener, standing, release },
+            Workload { config, tools, inbox, postbox, lattice, lobbies, timers, opener, standing, release },
             view,
         )
     }
 
     /// Runs until stopped. Nothing that the component does ends it.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Infallible> {
-        let Workload { config, tools, inbox, postbox, lattice, timers, opener, standing, release } = self;
+        let Workload { config, tools, inbox, postbox, lattice, lobbies, timers, opener, standing, release } =
+            self;
         let component = &config.component;
         let life = Life::new(Tolerance {
             failures: component.quarantine_failures,
@@ -147,7 +158,8 @@ impl Workload {
         let mut owner = Owner { config, tools, inbox, opener, standing, life, quota, mark: None, release };
         // Cancel-safe: a call that is cut off takes its instance with it, and nothing is owed for its message.
         stop.run_until_cancelled(async {
-            tokio::join!(owner.work(), postbox.hold(), lattice.hear(), timers.run());
+            let receiving = join_all(lobbies.into_iter().map(Lobby::receive));
+            tokio::join!(owner.work(), postbox.hold(), lattice.hear(), timers.run(), receiving);
         })
         .await;
         Ok(())
@@ -173,8 +185,8 @@ impl Owner {
                 None => self.instance(&mut code).await,
             };
             self.wait_for_quota().await;
-            let letter = self.inbox.next().await;
-            instance = self.hand_over(ready, letter).await;
+            let post = self.inbox.next().await;
+            instance = self.hand_over(ready, post).await;
         }
     }
 
@@ -263,11 +275,18 @@ impl Owner {
     }
 
     /// Gives the instance back unless the message was its end.
-    async fn hand_over(&mut self, mut instance: Instance, letter: Letter) -> Option<Instance> {
+    async fn hand_over(&mut self, mut instance: Instance, post: Post) -> Option<Instance> {
+        if matches!(&post, Post::Visit(visit) if visit.is_gone()) {
+            // The lobby has counted it.
+            return Some(instance);
+        }
         self.tools.voice.refill(clock::boottime());
         bump(&self.tools.counters.calls);
         self.quota.give(1);
-        let handled = instance.handle(letter).await;
+        let (what, handled) = match post {
+            Post::Letter(letter) => ("handle-message", instance.handle(letter).await),
+            Post::Visit(visit) => ("incoming-handler", instance.answer(*visit).await),
+        };
         self.quota.spend(instance.spent());
         match handled {
             Ok(Ok(())) => {
@@ -277,10 +296,9 @@ impl Owner {
             Ok(Err(error)) => {
                 count(&self.tools.account.failed);
                 let error: String = error.chars().take(ERROR_CHARS_MAX).collect();
-                self.tools.voice.say(
-                    crate::runtime::voice::Level::Warn,
-                    &format!("handle-message returned an error: {error}"),
-                );
+                self.tools
+                    .voice
+                    .say(crate::runtime::voice::Level::Warn, &format!("{what} returned an error: {error}"));
                 Some(instance)
             }
             Err(fault) => {
@@ -331,6 +349,14 @@ fn wanted<'a>(workload: &'a config::Workload, gateway: &'a str) -> Wanted<'a> {
         }
     }
     Wanted { gateway, component: &workload.component.name, topics, map, publishes }
+}
+
+/// Where requests come in.
+fn http_sources(workload: &config::Workload) -> impl Iterator<Item = &config::HttpSource> {
+    workload.links.iter().filter_map(|link| match &link.end {
+        LinkEnd::HttpSource(source) => Some(source),
+        _ => None,
+    })
 }
 
 /// The subjects that messages come by.

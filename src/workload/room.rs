@@ -7,10 +7,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::account::Account;
 use super::blobs::{self, BlobsHandle};
 use super::context;
+use super::http::{Courier, FIELDS_BYTES_MAX, OUTGOING, Outside};
 use super::inbox::Way;
 use super::keyvalue::{KeeperHandle, Place};
 use super::lattice::LatticeHandle;
@@ -42,6 +44,8 @@ pub(super) struct Tools {
     pub account: Arc<Account>,
     /// Of the workload, not of the instance: a component that is ended for its flood goes on where it was.
     pub rate: Mutex<Rate>,
+    /// What bounds its requests by HTTP, likewise.
+    pub outside: Outside,
 }
 
 /// An answer that the message in hand asks for.
@@ -63,6 +67,8 @@ pub(super) struct Room {
     /// When the call that is under way is ended.
     pub ends: Instant,
     context: WasiCtx,
+    http: WasiHttpCtx,
+    courier: Courier,
 }
 
 // === impl Tools ===
@@ -79,6 +85,8 @@ impl Tools {
 
 impl Room {
     pub fn new(tools: Arc<Tools>, secrets: Arc<Secrets>) -> Room {
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(FIELDS_BYTES_MAX);
         Room {
             meter: Meter::new(tools.memory_bytes_max, Arc::clone(&tools.counters)),
             table: wasi::table(),
@@ -87,6 +95,8 @@ impl Room {
             secrets,
             ends: Instant::now() + tools.deadline,
             context: context::context(&tools.voice),
+            http,
+            courier: Courier::new(Arc::clone(&tools)),
             tools,
         }
     }
@@ -140,6 +150,13 @@ impl Room {
             }),
             _ => None,
         })
+    }
+}
+
+impl WasiHttpView for Room {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        self.courier.choose(self.chosen.get(OUTGOING).map_or("default", String::as_str));
+        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.courier }
     }
 }
 

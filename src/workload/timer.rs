@@ -81,6 +81,7 @@ impl Timer {
 mod tests {
     use super::*;
     use crate::config::{self, Overflow};
+    use crate::workload::inbox::Post;
 
     const EVERY: Duration = Duration::from_millis(100);
 
@@ -105,7 +106,7 @@ mod tests {
             let mut fast = 0;
             let mut slow = 0;
             while slow < 3 {
-                let letter = inbox.next().await;
+                let Post::Letter(letter) = inbox.next().await else { panic!("a request") };
                 let due = match &*letter.subject {
                     "timer.fast" => &mut fast,
                     "timer.slow" => &mut slow,
@@ -137,7 +138,7 @@ mod tests {
             () = timers.run() => unreachable!("timers do not end"),
             () = tokio::time::sleep(EVERY * 10 + EVERY / 2) => {}
         }
-        assert_eq!(inbox.next().await.subject, "timer.default");
+        assert!(matches!(inbox.next().await, Post::Letter(letter) if letter.subject == "timer.default"));
         assert!(tokio::time::timeout(EVERY, inbox.next()).await.is_err(), "there was one");
         let missed = account.ticks_missed.load(Ordering::Relaxed);
         assert_eq!((missed, account.received.load(Ordering::Relaxed)), (10, 1));

@@ -3,6 +3,8 @@
 mod blob_power;
 mod blobs;
 mod device;
+mod hosts;
+mod http;
 mod power;
 mod secrets;
 

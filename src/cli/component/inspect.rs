@@ -118,7 +118,7 @@ impl Report {
             None => line(
                 0,
                 "world unknown: it is for another host; a telemetry component exports frond:telemetry/processor@0.1.0, \
-                 one for wasmCloud wasmcloud:messaging/handler@0.2.0",
+                 one for wasmCloud wasmcloud:messaging/handler@0.2.0 or wasi:http/incoming-handler@0.2",
             ),
         }
         line(0, "exports");

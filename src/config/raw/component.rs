@@ -34,6 +34,7 @@ pub(in crate::config) struct Component {
     pub overflow: Option<Overflow>,
     pub messages_in_per_second: Option<i64>,
     pub messages_out_per_second: Option<i64>,
+    pub connections_out_max: Option<i64>,
     #[serde(default)]
     pub secrets: BTreeMap<String, String>,
     #[serde(default)]
@@ -76,6 +77,10 @@ pub(in crate::config) enum Interface {
     Blobs,
     #[serde(rename = "frond:device")]
     Device,
+    #[serde(rename = "wasi:http/incoming-handler")]
+    IncomingHttp,
+    #[serde(rename = "wasi:http/outgoing-handler")]
+    OutgoingHttp,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -97,6 +102,10 @@ pub(in crate::config) struct SourceConfig {
     #[serde(default)]
     pub map: BTreeMap<String, String>,
     pub every: Option<Span>,
+    pub address: Option<String>,
+    pub connections_max: Option<i64>,
+    pub body_bytes_max: Option<Bytes>,
+    pub answer_bytes_max: Option<Bytes>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -116,4 +125,8 @@ pub(in crate::config) struct TargetConfig {
     #[serde(default)]
     pub devices: Vec<String>,
     pub write: Option<bool>,
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    pub ca: Option<String>,
+    pub answer_bytes_max: Option<Bytes>,
 }

@@ -5,6 +5,7 @@
 
 mod component;
 mod device;
+mod http;
 mod link;
 mod site;
 mod stream;
@@ -181,6 +182,7 @@ impl Judge<'_> {
         };
         self.whole(&config);
         self.workloads_whole(&config);
+        self.http_addresses(&document.component, &config);
         config
     }
 

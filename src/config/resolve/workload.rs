@@ -27,6 +27,9 @@ const INBOX_BYTES: u64 = 1 << 20;
 const MESSAGES_IN_PER_SECOND: i64 = 1_000;
 const MESSAGES_OUT_PER_SECOND: i64 = 200;
 const MESSAGES_PER_SECOND_MAX: u32 = 100_000;
+/// A component works on one thing at a time; four are for those that ask several hosts for it.
+const CONNECTIONS_OUT: i64 = 4;
+const CONNECTIONS_OUT_MAX: usize = 64;
 const KEYVALUE_BYTES: u64 = 1 << 20;
 const KEYVALUE_KEYS: i64 = 10_000;
 const BLOB_BYTES: u64 = 64 << 20;
@@ -92,6 +95,12 @@ impl Judge<'_> {
             rate("messages_in_per_second", raw.messages_in_per_second, MESSAGES_IN_PER_SECOND);
         let messages_out_per_second =
             rate("messages_out_per_second", raw.messages_out_per_second, MESSAGES_OUT_PER_SECOND);
+        let connections_out_max = self.whole_number(
+            &key("connections_out_max"),
+            raw.connections_out_max.unwrap_or(CONNECTIONS_OUT),
+            1,
+            CONNECTIONS_OUT_MAX,
+        );
         let links = key("link");
         self.count(&links, raw.link.len(), LINKS_MAX);
         let path = links;
@@ -105,9 +114,17 @@ impl Judge<'_> {
             links.push(link);
         }
         let secrets = self.secrets(&key("secrets"), &raw.secrets);
-        let workload =
-            Workload { component, inbox, messages_in_per_second, messages_out_per_second, secrets, links };
-        let is_called = |link: &raw::Link| link.interface == Some(Interface::Handler);
+        let workload = Workload {
+            component,
+            inbox,
+            messages_in_per_second,
+            messages_out_per_second,
+            connections_out_max,
+            secrets,
+            links,
+        };
+        let is_called =
+            |link: &raw::Link| matches!(link.interface, Some(Interface::Handler | Interface::IncomingHttp));
         if !raw.link.iter().any(is_called) && !self.taken_out.contains(&key("link")) {
             self.refuse(table, Fault::NeverCalled);
         }
@@ -122,6 +139,7 @@ impl Judge<'_> {
             ("overflow", raw.overflow.is_some()),
             ("messages_in_per_second", raw.messages_in_per_second.is_some()),
             ("messages_out_per_second", raw.messages_out_per_second.is_some()),
+            ("connections_out_max", raw.connections_out_max.is_some()),
             ("secrets", !raw.secrets.is_empty()),
             ("link", !raw.link.is_empty()),
         ];
@@ -152,10 +170,12 @@ impl Judge<'_> {
             return None;
         };
         let unused = match interface {
-            Interface::Handler => ("target_config", raw.target_config.is_some()),
-            Interface::Consumer | Interface::KeyValue | Interface::Blobs | Interface::Device => {
-                ("source_config", raw.source_config.is_some())
-            }
+            Interface::Handler | Interface::IncomingHttp => ("target_config", raw.target_config.is_some()),
+            Interface::Consumer
+            | Interface::KeyValue
+            | Interface::Blobs
+            | Interface::Device
+            | Interface::OutgoingHttp => ("source_config", raw.source_config.is_some()),
         };
         if unused.1 {
             self.refuse(&table.key(unused.0), Fault::OtherEnd { instead: other(unused.0) });
@@ -176,6 +196,12 @@ impl Judge<'_> {
             Interface::KeyValue => self.keyvalue(&table.key("target_config"), raw.target_config.as_ref()),
             Interface::Blobs => self.blobs(&table.key("target_config"), raw.target_config.as_ref()),
             Interface::Device => self.device_link(&table.key("target_config"), raw.target_config.as_ref()),
+            Interface::IncomingHttp => LinkEnd::HttpSource(
+                self.http_source(&table.key("source_config"), raw.source_config.as_ref())?,
+            ),
+            Interface::OutgoingHttp => {
+                LinkEnd::HttpTarget(self.http_target(&table.key("target_config"), raw.target_config.as_ref()))
+            }
         };
         Some(Link { name, end })
     }

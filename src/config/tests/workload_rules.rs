@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Surroundings, here, inspect_text, refused, valid};
-use crate::config::{LinkEnd, Overflow, SecretFile, Source, Target};
+use super::{Surroundings, doubted, here, inspect_text, refused, valid};
+use crate::config::{
+    HttpHost, HttpScheme, HttpSource, HttpTarget, LinkEnd, Overflow, SecretFile, Source, Target,
+};
 
 const HANDLER: &str = "[[component.link]]\ninterface = \"wasmcloud:messaging/handler\"\n";
 
@@ -88,15 +90,78 @@ fn links_of_every_kind_are_read() {
     assert_eq!((&*config.workloads[0].links[0].name, &config.workloads[0].links[0].end), ("poll", &every));
 }
 
+/// A component that is asked by HTTP at this address.
+fn asked(name: &str, address: &str) -> String {
+    format!(
+        "[[component]]\nname = \"{name}\"\npath = \"/dev/null\"\nkind = \"wasmcloud\"\n\
+         [[component.link]]\ninterface = \"wasi:http/incoming-handler\"\nsource_config = {{ address = \"{address}\" }}\n"
+    )
+}
+
+#[test]
+fn links_by_http_have_the_documented_defaults() {
+    // Goal: what config/frond.toml shows is what counts, and a component that only pages are asked of is called. Method: a
+    // link of either direction, and every value that follows.
+    let outgoing = "[[component.link]]\ninterface = \"wasi:http/outgoing-handler\"\n\
+                    target_config = { hosts = [\"API.example.com\", \"http://10.0.0.5:8080\"] }\n";
+    let config = valid(&format!("{}{outgoing}", asked("desk", "127.0.0.1:8080")));
+    let [desk] = &config.workloads[..] else { panic!("one component") };
+    assert_eq!(desk.connections_out_max, 4);
+    let source = HttpSource {
+        address: "127.0.0.1:8080".parse().unwrap(),
+        connections_max: 16,
+        body_bytes_max: 256 << 10,
+        answer_bytes_max: 1 << 20,
+    };
+    assert_eq!(desk.links[0].end, LinkEnd::HttpSource(source));
+    let host = |scheme, name: &str, port| HttpHost { scheme, name: name.to_owned(), port };
+    let hosts =
+        vec![host(HttpScheme::Https, "api.example.com", 443), host(HttpScheme::Http, "10.0.0.5", 8080)];
+    let target = HttpTarget { hosts, ca: None, answer_bytes_max: 4 << 20 };
+    assert_eq!(desk.links[1].end, LinkEnd::HttpTarget(target));
+}
+
+#[test]
+fn an_address_is_for_one_and_one_for_everybody_is_doubted() {
+    // Goal: what the start would fail on is seen before. Method: an address of another component, of a listener, of the
+    // leaf node, one that is none, and one that the whole plant reaches.
+    let listener = "[[listener]]\nname = \"site\"\nbind = \"0.0.0.0:1884\"\nanonymous = \"always\"\n";
+    for (text, end) in [
+        (
+            asked("a", "127.0.0.1:8080") + &asked("b", "127.0.0.1:8080"),
+            "component \"a\" listens there already",
+        ),
+        (format!("{listener}{}", asked("a", "127.0.0.1:1884")), "listener \"site\" listens there already"),
+        (asked("a", "127.0.0.1:4222"), "the leaf node (lattice.leaf.listen) listens there already"),
+        (asked("a", "localhost:80"), "such as 127.0.0.1:1883, 0.0.0.0:8883 or [::]:8883"),
+        (asked("a", "127.0.0.1:0"), "such as 127.0.0.1:1883, 0.0.0.0:8883 or [::]:8883"),
+    ] {
+        let said = refusal(&text);
+        assert!(said.ends_with(end), "{said}");
+    }
+    valid(&(asked("a", "127.0.0.1:8080") + &asked("b", "127.0.0.1:8081")));
+    let said = doubted(&asked("a", "0.0.0.0:8080"));
+    assert!(said.iter().any(|doubt| doubt.contains("the gateway asks for no password")), "{said:?}");
+}
+
 #[test]
 fn what_could_never_work_is_refused() {
     // Goal: a slip is found before the gateway starts. Method: each kind of slip, by the end of its message.
     for (text, end) in [
-        (component(""), "add [[component.link]] with interface = \"wasmcloud:messaging/handler\""),
+        (component(""), "with interface = \"wasmcloud:messaging/handler\" or \"wasi:http/incoming-handler\""),
         (component(HANDLER), "'provider' is missing"),
         (component(&format!("{HANDLER}provider = \"mqtt\"")), "'topics' is missing"),
         (component(&format!("{HANDLER}provider = \"nats\"")), "'subjects' is missing"),
         (mqtt("[[component.link]]\nname = \"x\""), "'interface' is missing"),
+        (component("[[component.link]]\ninterface = \"wasi:http/incoming-handler\""), "'address' is missing"),
+        (mqtt("[[component.link]]\ninterface = \"wasi:http/outgoing-handler\""), "'hosts' is missing"),
+        (
+            mqtt(
+                "[[component.link]]\ninterface = \"wasi:http/outgoing-handler\"\n\
+                 target_config = { hosts = [\"*.example.com\"] }",
+            ),
+            "and http:// before it for one without TLS",
+        ),
         (blobs("target_config = { objects_max = 0 }"), "0 is outside 1 to 100000"),
         (blobs("target_config = { bytes_max = 1 }"), "is outside 64KiB to 1TiB"),
         (
