@@ -20,7 +20,9 @@
 pub mod claims;
 pub mod desk;
 pub mod detached;
+pub mod imports;
 pub mod object;
+pub mod obtain;
 mod reference;
 pub mod registry;
 pub mod store;

@@ -12,6 +12,7 @@ use data_encoding::{BASE64URL, HEXLOWER};
 use serde::{Deserialize, Serialize};
 
 use super::desk::{DeskError, DeskHandle};
+use super::detached::SIGNATURE_BYTES_MAX;
 use super::store::{Kept, Plan};
 use crate::lattice::{Api, ApiError};
 use crate::runtime::Digest;
@@ -80,6 +81,7 @@ pub async fn fetch(
         source: about.nuid.clone(),
         bytes: about.size,
         digest: Some(digest(about.digest.as_deref())?),
+        signature: signature(api, &verb, bucket, object).await?,
     };
     let pieces = format!("$O.{bucket}.C.{}", about.nuid);
     let mut progress = desk.begin(plan, needed).await?;
@@ -98,6 +100,19 @@ pub async fn fetch(
         progress = desk.append(piece.payload, sequence).await?;
     }
     Ok(desk.finish().await?)
+}
+
+/// The object beside it that ends in `.sig`, if there is one: a piece of its own.
+async fn signature(api: &Api, verb: &str, bucket: &str, object: &str) -> Result<Option<String>, ObjectError> {
+    let about = match about(api, verb, bucket, &format!("{object}.sig")).await {
+        Ok(about) if about.size <= SIGNATURE_BYTES_MAX as u64 => about,
+        Ok(_) | Err(ObjectError::Missing { .. }) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let pieces = format!("$O.{bucket}.C.{}", about.nuid);
+    let only = api.get(verb, &Last { last_by_subj: &pieces }, PIECE_TIMEOUT).await;
+    let only = only.map_err(ObjectError::Link)?;
+    Ok(Some(String::from_utf8_lossy(&only.payload).into_owned()))
 }
 
 async fn about(api: &Api, verb: &str, bucket: &str, object: &str) -> Result<About, ObjectError> {

@@ -78,6 +78,8 @@ pub struct Kept {
     pub digest: Digest,
     /// Of its content.
     pub bytes: u64,
+    /// The signature that came with it.
+    pub signature: Option<String>,
     /// Counts up with every artifact kept: the lowest was kept first.
     pub serial: u64,
 }
@@ -177,7 +179,13 @@ impl Store {
         fs::rename(part::path(&self.dir), &path).map_err(|source| StoreError::Io { path, source })?;
         sync_dir(&self.dir)?;
         let serial = self.kept.values().map(|kept| kept.serial).max().unwrap_or(0) + 1;
-        let kept = Kept { reference: plan.reference.clone(), digest, bytes: plan.bytes, serial };
+        let kept = Kept {
+            reference: plan.reference.clone(),
+            digest,
+            bytes: plan.bytes,
+            signature: plan.signature.clone(),
+            serial,
+        };
         let note = serde_json::to_vec(&kept).expect("text and numbers always serialize");
         write_whole(&self.dir, &self.note(&kept.reference), &note)?;
         remove(&part::note(&self.dir))?;
@@ -248,13 +256,8 @@ impl Store {
     }
 
     fn note(&self, reference: &str) -> PathBuf {
-        self.dir.join(format!("{}.ref", digest_of(Sha256::new_with_prefix(reference))))
+        self.dir.join(format!("{}.ref", Digest::of(reference.as_bytes())))
     }
-}
-
-fn digest_of(hasher: Sha256) -> Digest {
-    let digits: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Digest::parse(&digits).expect("a sum has 64 digits")
 }
 
 fn sum(path: &Path) -> io::Result<Digest> {
@@ -263,7 +266,7 @@ fn sum(path: &Path) -> io::Result<Digest> {
     let mut piece = vec![0; READ_BYTES];
     loop {
         match file.read(&mut piece)? {
-            0 => return Ok(digest_of(hasher)),
+            0 => return Ok(Digest::finish(hasher)),
             read => hasher.update(&piece[..read]),
         }
     }

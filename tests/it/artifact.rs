@@ -1,4 +1,7 @@
-//! Artifacts from an object store at a hub, over a leaf node, with the store's own client as the one that puts them there.
+//! Artifacts from elsewhere. Here: from an object store at a hub, over a leaf node, with the store's own client as the one that
+//! puts them there.
+
+mod registry;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -71,9 +74,7 @@ impl Rig {
     }
 
     fn keeper(&self) -> Keeper {
-        let (desk, handle) = Desk::new(Store::open(self.folder.path(), BYTES_MAX).unwrap());
-        let thread = std::thread::spawn(move || desk.run(&CancellationToken::new()).unwrap());
-        Keeper { desk: Some(handle), thread: Some(thread) }
+        Keeper::open(self.folder.path())
     }
 
     async fn fetch(&self, keeper: &Keeper, name: &str) -> Result<Kept, ObjectError> {
@@ -95,6 +96,12 @@ impl Rig {
 // === impl Keeper ===
 
 impl Keeper {
+    fn open(folder: &Path) -> Keeper {
+        let (desk, handle) = Desk::new(Store::open(folder, BYTES_MAX).unwrap());
+        let thread = std::thread::spawn(move || desk.run(&CancellationToken::new()).unwrap());
+        Keeper { desk: Some(handle), thread: Some(thread) }
+    }
+
     fn desk(&self) -> &DeskHandle {
         self.desk.as_ref().unwrap()
     }
@@ -162,6 +169,7 @@ async fn a_download_cut_at_every_piece_resumes_and_verifies() {
         source: info.nuid,
         bytes: whole.len() as u64,
         digest: Digest::parse(&data_encoding::HEXLOWER.encode(&sum)),
+        signature: None,
     };
     let mut resumed = 0;
     for pieces in 0..20 {

@@ -1,7 +1,10 @@
 //! The manifest of an image: which of its layers is the component. Pure.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
+use crate::artifact::detached::{ANNOTATION, SIGNATURE_BYTES_MAX};
 use crate::runtime::Digest;
 
 /// Manifests that are asked for.
@@ -20,6 +23,7 @@ const LAYERS: [&str; 3] = [
 pub(super) struct Layer {
     pub(super) digest: Digest,
     pub(super) bytes: u64,
+    pub(super) signature: Option<String>,
 }
 
 /// Why there is none.
@@ -40,6 +44,8 @@ pub enum ManifestError {
 struct Manifest {
     layers: Option<Vec<Described>>,
     manifests: Option<serde::de::IgnoredAny>,
+    #[serde(default)]
+    annotations: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Deserialize)]
@@ -61,7 +67,13 @@ pub(super) fn layer(manifest: &[u8]) -> Result<Layer, ManifestError> {
         layers.iter().filter(|layer| LAYERS.contains(&layer.media_type.as_str())).collect();
     let [layer] = wasm[..] else { return Err(ManifestError::Layers(wasm.len())) };
     let digest = layer.digest.strip_prefix("sha256:").and_then(Digest::parse);
-    Ok(Layer { digest: digest.ok_or(ManifestError::Digest)?, bytes: layer.size })
+    let annotations = manifest.annotations.unwrap_or_default();
+    let signature = annotations.get(ANNOTATION).filter(|text| text.len() <= SIGNATURE_BYTES_MAX);
+    Ok(Layer {
+        digest: digest.ok_or(ManifestError::Digest)?,
+        bytes: layer.size,
+        signature: signature.cloned(),
+    })
 }
 
 #[cfg(test)]
@@ -77,7 +89,7 @@ mod tests {
         // Goal: images of every usual tool work, and none is guessed at. Method: each kind of layer; none, two, an index.
         let sum = "ab".repeat(32);
         let one = |kind: &str| format!("{{\"mediaType\":\"{kind}\",\"digest\":\"sha256:{sum}\",\"size\":7}}");
-        let found = Ok(Layer { digest: Digest::parse(&sum).unwrap(), bytes: 7 });
+        let found = Ok(Layer { digest: Digest::parse(&sum).unwrap(), bytes: 7, signature: None });
         for kind in LAYERS {
             assert_eq!(of(&one(kind)), found);
             assert_eq!(of(&format!("{},{}", one("text/plain"), one(kind))), found);
@@ -86,6 +98,9 @@ mod tests {
         assert_eq!(of(&format!("{0},{0}", one(LAYERS[0]))), Err(ManifestError::Layers(2)));
         assert_eq!(of(&one(LAYERS[0]).replace("sha256", "sha512")), Err(ManifestError::Digest));
         assert_eq!(layer(b"{\"manifests\":[]}"), Err(ManifestError::Index));
+        let signed =
+            format!("{{\"layers\":[{}],\"annotations\":{{\"{ANNOTATION}\":\"by me\"}}}}", one(LAYERS[0]));
+        assert_eq!(layer(signed.as_bytes()).unwrap().signature.as_deref(), Some("by me"));
         for garbage in ["", "{}", "[]", "{\"layers\":7}", "{\"layers\":[{\"size\":-1}]}"] {
             assert_eq!(layer(garbage.as_bytes()), Err(ManifestError::Garbled), "{garbage}");
         }

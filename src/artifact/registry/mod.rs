@@ -24,11 +24,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 
-use bytes::{Buf as _, BytesMut};
-use hyper::StatusCode;
-use hyper::header::{ACCEPT, AUTHORIZATION, HeaderValue, RANGE, WWW_AUTHENTICATE};
-use sha2::{Digest as _, Sha256};
-
 use self::auth::Challenge;
 use self::manifest::Layer;
 use self::wire::{Answer, Url, Wire};
@@ -37,6 +32,9 @@ use super::desk::{DeskError, DeskHandle};
 use super::store::{Kept, Plan, Progress};
 use crate::platform::roots::Roots;
 use crate::runtime::Digest;
+use bytes::{Buf as _, BytesMut};
+use hyper::StatusCode;
+use hyper::header::{ACCEPT, AUTHORIZATION, HeaderValue, RANGE, WWW_AUTHENTICATE};
 
 pub use self::manifest::ManifestError;
 pub use self::wire::WireError;
@@ -139,6 +137,7 @@ impl Registries {
             source: format!("sha256:{}", layer.digest),
             bytes: layer.bytes,
             digest: Some(layer.digest.clone()),
+            signature: layer.signature.clone(),
         };
         let progress = desk.begin(plan, needed).await?;
         if progress.bytes < layer.bytes {
@@ -160,7 +159,7 @@ impl Visit<'_> {
         let path = format!("/v2/{}/manifests/{version}", self.image.repository);
         let answer = self.get(self.url(&path)?, None, &what).await?;
         let body = self.whole(answer, MANIFEST_BYTES_MAX).await?;
-        let found = digest_of(&body);
+        let found = Digest::of(&body);
         match self.image.version {
             Version::Digest(wanted) if *wanted != format!("sha256:{found}") => {
                 Err(RegistryError::Lie { host: self.image.host.to_owned(), found })
@@ -302,9 +301,4 @@ impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
     }
-}
-
-fn digest_of(bytes: &[u8]) -> Digest {
-    let digits: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    Digest::parse(&digits).expect("a sum has 64 digits")
 }

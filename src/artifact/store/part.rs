@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{READ_BYTES, StoreError, digest_of, read_note, remove, sync_dir, write_whole};
+use super::{READ_BYTES, StoreError, read_note, remove, sync_dir, write_whole};
 use crate::runtime::Digest;
 
 /// Bytes between two syncs: what a power cut costs at most is fetched again in 8 s at 1 Mbit/s, and an artifact of 32 MiB
@@ -25,6 +25,8 @@ pub struct Plan {
     pub bytes: u64,
     /// Of the whole, if it was announced.
     pub digest: Option<Digest>,
+    /// The signature that came with it.
+    pub signature: Option<String>,
 }
 
 /// How far it is.
@@ -129,7 +131,7 @@ impl Part {
         if progress.bytes != plan.bytes {
             return Err(StoreError::Length { announced: plan.bytes, found: progress.bytes });
         }
-        let found = digest_of(hasher);
+        let found = Digest::finish(hasher);
         match &plan.digest {
             Some(announced) if *announced != found => {
                 return Err(StoreError::Other { announced: announced.clone(), found });

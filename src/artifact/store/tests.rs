@@ -10,7 +10,7 @@ fn content(seed: u8, bytes: usize) -> Vec<u8> {
 }
 
 fn digest(bytes: &[u8]) -> Digest {
-    digest_of(Sha256::new_with_prefix(bytes))
+    Digest::of(bytes)
 }
 
 fn plan(reference: &str, bytes: &[u8]) -> Plan {
@@ -19,6 +19,7 @@ fn plan(reference: &str, bytes: &[u8]) -> Plan {
         source: "one".into(),
         bytes: bytes.len() as u64,
         digest: Some(digest(bytes)),
+        signature: Some("by somebody".into()),
     }
 }
 
@@ -43,6 +44,7 @@ fn what_is_kept_is_found_under_its_reference_and_outlives_the_process() {
     let none = BTreeSet::new();
     let kept = put(&mut store, "a/b:1", &one, &none).unwrap();
     assert_eq!((&kept.digest, kept.bytes), (&digest(&one), 1000));
+    assert_eq!(kept.signature.as_deref(), Some("by somebody"));
     put(&mut store, "a/b:2", &one, &none).unwrap();
     put(&mut store, "a/c:1", &other, &none).unwrap();
     assert_eq!(store.bytes(), 3000);
