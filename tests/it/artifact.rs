@@ -1,6 +1,7 @@
 //! Artifacts from elsewhere. Here: from an object store at a hub, over a leaf node, with the store's own client as the one that
 //! puts them there.
 
+mod obtain;
 mod registry;
 
 use std::collections::BTreeSet;
