@@ -24,10 +24,8 @@ pub fn of(wasm: &[u8]) -> Result<BTreeSet<String>, ImportsError> {
     let mut depth = 0_usize;
     for payload in Parser::new(0).parse_all(wasm) {
         match payload.map_err(garbled)? {
-            Payload::Version { encoding, .. } => {
-                if depth == 0 && encoding != wasmparser::Encoding::Component {
-                    return Err(ImportsError::Wasm("it is a core module".to_owned()));
-                }
+            Payload::Version { encoding: wasmparser::Encoding::Module, .. } if depth == 0 => {
+                return Err(ImportsError::Wasm("it is a core module".to_owned()));
             }
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
             Payload::End(_) => depth = depth.saturating_sub(1),
