@@ -70,7 +70,7 @@ async fn what_a_trusted_key_has_signed_runs_without_any_link_and_nothing_else_do
     let reference = "nats://parts/signed.wasm";
     trusted(strict.obtain(reference, &online(&rig)).await, &wasm);
     trusted(strict.obtain(reference, &offline()).await, &wasm);
-    let narrow = sources(&rig, &keeper, policy(&key, Some(&["wasi:io/*", "wasi:cli/*"])));
+    let narrow = sources(&rig, &keeper, policy(&key, Some(&["wasi:c*", "wasi:i*"])));
     let error = narrow.obtain(reference, &offline()).await.unwrap_err();
     let beyond = matches!(&error, ObtainError::Refused { source: Refusal::Interface { import, .. }, .. }
         if import.starts_with("wasi:keyvalue/"));
