@@ -9,12 +9,16 @@
 //!                                                     component ──Job──▶ blobs (files)
 //!                                                     ├───────Request──▶ devices; a task for each
 //!                                                     └───────Errand──▶ hosts, by HTTP; a task of each errand's own
-//!  console ──Order──▶ pipeline
+//!  control ──Job──▶ artifacts (files), a thread; registries and the hub's object store by way of the link
+//!  lattice host ──Command──▶ control ──Save──▶ keeper; control ──Event──▶ lattice host; control starts workloads
+//!  console ──Order──▶ pipeline; ──Command──▶ control
 //!  listener ──Credentials──▶ entrance ──passwords──▶ verifier         renewal ──certificates──▶ listener
 //! ```
 //! Start: lock, database, clock, then everything at once; nothing waits for the network. Stop: doors, pipeline (which
 //! gives its last checkpoint), uplink, store, support. A task that ends by itself ends the process: the service manager
 //! starts it again from what is on flash.
+
+mod workloads;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -27,7 +31,7 @@ use tracing::{info, warn};
 
 use crate::config::{self, Config, FullPolicy, LatticeMode};
 use crate::console::{self, Console, ConsoleError, Sources};
-use crate::device::{self, Devices};
+use crate::device;
 use crate::ingest::listener::entrance::{Entrance, EntranceHandle};
 use crate::ingest::listener::inside::Inside;
 use crate::ingest::listener::tls::Renewal;
@@ -48,8 +52,7 @@ use crate::store::{
 use crate::supervise::{Ended, Stage, Tasks, ThreadError};
 use crate::uplink::recall::Recall;
 use crate::uplink::{self, Uplink};
-use crate::workload::blobs::Blobs;
-use crate::workload::{self, Keeper, KeeperError, Opener, Workload};
+use crate::workload::KeeperError;
 
 /// Messages between the doors and the journal: 256 of some 100 B are 25 KiB, and a hundredth of a second at 25,000 a second.
 const INBOUND_MAX: usize = 256;
@@ -59,6 +62,8 @@ const COMMANDS_MAX: usize = 32;
 const COMMITTED_MAX: usize = 4;
 /// Orders of operators to the components; the console passes on one at a time.
 const ORDERS_MAX: usize = 4;
+/// Events between control and the host that tells of them: those of an application that is put to work at once.
+const EVENTS_MAX: usize = 256;
 /// Series of the gateway's own stream: one for each component that ever had an alarm, of sixteen at a time.
 const OWN_SERIES_MAX: usize = 1_024;
 /// A store that does not come back to its loop within this time hangs on its disk; an fsync of a worn card takes seconds.
@@ -162,7 +167,7 @@ fn start_all(tasks: &mut Tasks, config: &Config, store: Store, mut start: Start)
     tasks.thread("store", Stage::Store, move |stop| store.run(channels, store_clock, &beat, &stop))?;
 
     let mut doors = start_doors(tasks, config, &streams, &handle, &inbound, &mut start, &clock)?;
-    let (door, inside) = way_to_mqtt(config)?;
+    let (door, inside) = workloads::way_to_mqtt(config)?;
     let listener = start_listener(tasks, config, &streams, &handle, inbound, (&mut start, inside), &clock)?;
     let listener = listener.map(|(view, account, entrance)| {
         doors.push(view);
@@ -179,13 +184,14 @@ fn start_all(tasks: &mut Tasks, config: &Config, store: Store, mut start: Start)
     tasks.essential("uplink", Stage::Uplink, |stop| uplink.run(stop));
     tasks.essential("recall", Stage::Uplink, |stop| recall.run(stop));
     let (owners, devices, device_views) = device::owners(&config.devices);
-    start_devices(tasks, owners);
-    let workloads = start_workloads(tasks, config, &door, &link_handle.client, &devices)?;
-    let neighbours = workloads.iter().map(workload::View::neighbour).collect();
+    workloads::start_devices(tasks, owners);
+    let (kit, filed) = workloads::start_workloads(tasks, config, &door, &link_handle.client, &devices)?;
+    let (control, host) = workloads::start_control(tasks, config, kit, filed, (&link_handle, &clock))?;
+    let shown = control.shown.clone();
     let around = start.streams.get(neighbour::STREAM).map(|stream| neighbour::Neighbourhood {
         stream: *stream,
         clock: clock.clone(),
-        neighbours,
+        look: Box::new(move || shown.borrow().looks()),
     });
     let (orders, orders_in) = mpsc::channel(ORDERS_MAX);
     let ways = (committed_in, orders_in, checkpoints);
@@ -199,7 +205,8 @@ fn start_all(tasks: &mut Tasks, config: &Config, store: Store, mut start: Start)
         listener,
         store: start.stats,
         pipeline,
-        workloads,
+        control,
+        host,
         devices: device_views,
         link: link_handle.state.clone(),
         uplink: uplink_handle.status,
@@ -279,64 +286,6 @@ fn start_listener(
     Ok(Some((view, account, entrance_handle)))
 }
 
-/// How components for wasmCloud get to MQTT: by a port of the listener's own or, without a listener, to the broker.
-fn way_to_mqtt(config: &Config) -> Result<(workload::Door, Option<Inside>), AppError> {
-    if config.workloads.is_empty() || config.site.listeners.is_empty() {
-        let door = config.broker.clone().map_or(workload::Door::None, workload::Door::Broker);
-        return Ok((door, None));
-    }
-    let inside = Inside::bind().map_err(AppError::Inside)?;
-    let address = inside.address().map_err(AppError::Inside)?;
-    Ok((workload::Door::Inside { address, secret: inside.secret.reveal().to_owned() }, Some(inside)))
-}
-
-/// A task for each device. They stop after the components, which ask them.
-fn start_devices(tasks: &mut Tasks, owners: Vec<device::Owner>) {
-    for owner in owners {
-        // There are at most sixteen, and they are as long-lived as the process.
-        let name: &'static str = Box::leak(format!("device {}", owner.name()).into_boxed_str());
-        tasks.essential(name, Stage::Pipeline, |stop| owner.run(stop));
-    }
-}
-
-/// A task for each component for wasmCloud, and the three threads that serve all of them.
-fn start_workloads(
-    tasks: &mut Tasks,
-    config: &Config,
-    door: &workload::Door,
-    lattice: &tokio::sync::watch::Receiver<Option<async_nats::Client>>,
-    devices: &Devices,
-) -> Result<Vec<workload::View>, AppError> {
-    if config.workloads.is_empty() {
-        return Ok(Vec::new());
-    }
-    let (keeper, keeper_handle) = Keeper::open(&config.gateway.data_dir, config.journal.commit_interval)?;
-    tasks.thread("keeper", Stage::Store, move |stop| keeper.run(stop))?;
-    let (blobs, blobs_handle) = Blobs::new(&config.gateway.data_dir);
-    tasks.thread("blobs", Stage::Store, move |stop| blobs.run(stop))?;
-    let compiler = std::env::current_exe().unwrap_or_else(|_| "/usr/bin/frond".into());
-    let (opener, opener_handle) = Opener::new(compiler, config.gateway.cache_dir.clone());
-    tasks.thread("workloads", Stage::Support, move |_stop| opener.run())?;
-    let mut views = Vec::new();
-    for workload in &config.workloads {
-        // There are at most sixteen, and they are as long-lived as the process.
-        let name: &'static str = Box::leak(format!("component {}", workload.component.name).into_boxed_str());
-        let (workload, view) = Workload::new(workload::Setup {
-            workload: workload.clone(),
-            gateway: config.gateway.name.clone(),
-            door: door.clone(),
-            lattice: lattice.clone(),
-            keeper: keeper_handle.clone(),
-            blobs: blobs_handle.clone(),
-            devices: devices.clone(),
-            opener: opener_handle.clone(),
-        });
-        views.push(view);
-        tasks.essential(name, Stage::Source, |stop| workload.run(stop));
-    }
-    Ok(views)
-}
-
 fn start_pipeline(
     tasks: &mut Tasks,
     config: &Config,
@@ -404,11 +353,9 @@ fn policy(config: &Config) -> Policy {
         (stream.name.clone(), policy)
     };
     let mut streams: BTreeMap<_, _> = config.streams.iter().map(stream).collect();
-    if !config.workloads.is_empty() {
-        let own =
-            StreamPolicy { full: FullPolicy::DropOldest, outbox_bytes_max: None, series_max: OWN_SERIES_MAX };
-        streams.entry(neighbour::STREAM.to_owned()).or_insert(own);
-    }
+    let own =
+        StreamPolicy { full: FullPolicy::DropOldest, outbox_bytes_max: None, series_max: OWN_SERIES_MAX };
+    streams.entry(neighbour::STREAM.to_owned()).or_insert(own);
     Policy {
         data_dir: config.gateway.data_dir.clone(),
         journal: config.journal.clone(),

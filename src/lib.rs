@@ -6,6 +6,7 @@ pub mod block;
 pub mod cli;
 pub mod config;
 pub mod console;
+pub mod control;
 pub mod device;
 pub mod ingest;
 pub mod journal;

@@ -9,7 +9,7 @@
 
 use data_encoding::{BASE64URL_NOPAD, HEXUPPER};
 use nkeys::{KeyPair, KeyPairType};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use wasmparser::{Encoding, Parser, Payload};
 
@@ -30,7 +30,7 @@ const COMPONENT: u8 = 4;
 
 /// What a signer says of a component. Signature and hash were found right; whether the signer is to be trusted, and
 /// whether the time is right, is for others to say.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claims {
     /// Public key of whoever signed it, `A…`.
     pub issuer: String,

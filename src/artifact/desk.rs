@@ -11,8 +11,8 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::examine::{ExamineError, Examined};
 use super::store::{Kept, Plan, Progress, Store, StoreError};
-use crate::runtime::Digest;
 
 /// Jobs on their way: one from each of those who ask, a handful.
 const JOBS_MAX: usize = 16;
@@ -77,9 +77,27 @@ impl DeskHandle {
         .await
     }
 
-    /// [`Store::begin`].
-    pub async fn begin(&self, plan: Plan, needed: BTreeSet<Digest>) -> Result<Progress, DeskError> {
-        self.ask(move |store| store.begin(plan, &needed)).await
+    /// [`Store::begin`]; what the references in `needed` led to stays.
+    pub async fn begin(&self, plan: Plan, needed: BTreeSet<String>) -> Result<Progress, DeskError> {
+        self.ask(move |store| {
+            let needed = store.digests(&needed);
+            store.begin(plan, &needed)
+        })
+        .await
+    }
+
+    /// [`Store::sweep`]; what the references in `needed` led to stays.
+    pub async fn sweep(&self, needed: BTreeSet<String>) -> Result<(), DeskError> {
+        self.ask(move |store| {
+            let needed = store.digests(&needed);
+            store.sweep(&needed)
+        })
+        .await
+    }
+
+    /// Reads an artifact and what it says of itself. One at a time, so that one is in memory at a time.
+    pub async fn examine(&self, path: PathBuf) -> Result<Result<Examined, ExamineError>, DeskError> {
+        self.ask(move |_| Ok(Examined::of(&path))).await
     }
 
     /// [`Store::append`], and how far it is then.

@@ -20,11 +20,14 @@
 pub mod claims;
 pub mod desk;
 pub mod detached;
+pub mod examine;
 pub mod imports;
+pub mod keys;
 pub mod object;
 pub mod obtain;
 mod reference;
 pub mod registry;
+mod report;
 pub mod store;
 pub mod trust;
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::desk::{DeskError, DeskHandle};
 use super::detached::SIGNATURE_BYTES_MAX;
+use super::report::Report;
 use super::store::{Kept, Plan};
 use crate::lattice::{Api, ApiError};
 use crate::runtime::Digest;
@@ -72,7 +73,7 @@ pub async fn fetch(
     (bucket, object): (&str, &str),
     reference: &str,
     desk: &DeskHandle,
-    needed: BTreeSet<Digest>,
+    needed: BTreeSet<String>,
 ) -> Result<Kept, ObjectError> {
     let verb = format!("DIRECT.GET.OBJ_{bucket}");
     let about = about(api, &verb, bucket, object).await?;
@@ -85,6 +86,7 @@ pub async fn fetch(
     };
     let pieces = format!("$O.{bucket}.C.{}", about.nuid);
     let mut progress = desk.begin(plan, needed).await?;
+    let mut report = Report::begin(reference, about.size, progress.bytes);
     while progress.bytes < about.size {
         let next = Next { seq: progress.mark + 1, next_by_subj: &pieces };
         let piece = api.get(&verb, &next, PIECE_TIMEOUT).await.map_err(|error| match error {
@@ -98,6 +100,7 @@ pub async fn fetch(
             return Err(ObjectError::Garbled("a piece that leads nowhere"));
         }
         progress = desk.append(piece.payload, sequence).await?;
+        report.at(progress.bytes);
     }
     Ok(desk.finish().await?)
 }

@@ -1,33 +1,38 @@
 //! From a reference to a file that may be run: found or fetched, read, and judged, every time.
 //!
-//! Nothing is remembered of an earlier judgement: the site's policy may have changed, and so may the bytes on flash.
+//! Nothing is remembered of an earlier judgement: the site's policy may have changed, and so may the bytes on flash. One
+//! artifact is fetched at a time; what is kept is to be had meanwhile.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::claims::{self, Claims};
+use tokio::sync::Semaphore;
+
+use super::claims::Claims;
 use super::desk::{DeskError, DeskHandle};
 use super::detached::{self, SIGNATURE_BYTES_MAX};
-use super::imports::{self, ImportsError};
+use super::examine::ExamineError;
 use super::object::{self, ObjectError};
 use super::reference::{Place, Reference, ReferenceError};
 use super::registry::{Image, Registries, RegistryError};
 use super::store::{Kept, StoreError};
 use super::trust::{Evidence, Policy, Refusal, Trust};
 use crate::lattice::Api;
-use crate::runtime::{Digest, WASM_BYTES_MAX};
+use crate::runtime::Digest;
 
 /// Where artifacts come from.
 #[derive(Debug)]
 pub struct Sources {
     /// What is kept.
-    pub desk: DeskHandle,
-    /// `file://` references lead into it.
-    pub folder: PathBuf,
+    desk: DeskHandle,
+    /// `file://` references lead into one of them.
+    folders: Vec<PathBuf>,
     /// Registries.
-    pub registries: Registries,
+    registries: Registries,
     /// The site's word on whose artifacts run.
-    pub policy: Policy,
+    policy: Policy,
+    /// There is one part on flash.
+    fetching: Semaphore,
 }
 
 /// What the gateway has of the world while it looks.
@@ -37,8 +42,8 @@ pub struct Present {
     pub api: Option<Api>,
     /// Seconds since 1970, when they are known.
     pub now: Option<u64>,
-    /// What must stay, whatever room the new one takes.
-    pub needed: BTreeSet<Digest>,
+    /// References whose artifacts must stay, whatever room the new one takes.
+    pub needed: BTreeSet<String>,
 }
 
 /// An artifact that may be run.
@@ -60,12 +65,12 @@ pub struct Obtained {
 pub enum ObtainError {
     #[error(transparent)]
     Reference(#[from] ReferenceError),
-    #[error("{reference} is outside of the folder that this gateway takes components from, artifacts.folder")]
+    #[error(
+        "{reference} is outside of the folders that this gateway takes components from, artifacts.folders"
+    )]
     Outside { reference: Reference },
     #[error("{reference} cannot be read")]
     Read { reference: Reference, source: std::io::Error },
-    #[error("{reference} has {bytes} bytes, more than the {WASM_BYTES_MAX} a component may have")]
-    TooLarge { reference: Reference, bytes: u64 },
     #[error("{reference} is not kept here, and there is no link to fetch it by")]
     Offline { reference: Reference },
     #[error("{reference} was not fetched from the object store")]
@@ -75,7 +80,7 @@ pub enum ObtainError {
     #[error("{reference} cannot be had from what is kept")]
     Desk { reference: Reference, source: DeskError },
     #[error("{reference} cannot be used")]
-    Imports { reference: Reference, source: ImportsError },
+    Examine { reference: Reference, source: ExamineError },
     #[error("{reference} may not run here")]
     Refused { reference: Reference, source: Refusal },
 }
@@ -83,6 +88,11 @@ pub enum ObtainError {
 // === impl Sources ===
 
 impl Sources {
+    /// All that there are.
+    pub fn new(desk: DeskHandle, folders: Vec<PathBuf>, registries: Registries, policy: Policy) -> Sources {
+        Sources { desk, folders, registries, policy, fetching: Semaphore::new(1) }
+    }
+
     /// Finds or fetches an artifact.
     ///
     /// Cancel-safe: what is on flash by then is gone on with.
@@ -95,25 +105,31 @@ impl Sources {
                 (path, kept.signature)
             }
         };
-        let bytes = read(&reference, &path).await?;
-        let digest = Digest::of(&bytes);
-        let claims = claims::embedded(&bytes).transpose();
-        let imports = imports::of(&bytes)
-            .map_err(|source| ObtainError::Imports { reference: reference.clone(), source })?;
+        let desk = |source| ObtainError::Desk { reference: reference.clone(), source };
+        let examined = self.desk.examine(path.clone()).await.map_err(desk)?;
+        let examined =
+            examined.map_err(|source| ObtainError::Examine { reference: reference.clone(), source })?;
+        let digest = examined.digest;
+        let claims = examined.claims.clone().and_then(Result::ok);
         let evidence = Evidence {
-            claims: claims.clone(),
+            claims: examined.claims,
             detached: signature.map(|text| detached::verify(&text, &digest)),
-            imports: imports.into_iter().collect(),
+            imports: examined.imports.into_iter().collect(),
         };
         match self.policy.judge(&evidence, present.now) {
             Ok(trust) => {
                 if trust == Trust::Unsigned {
                     tracing::warn!(%reference, "nobody who is trusted has signed this artifact; it runs since artifacts.allow_unsigned says so");
                 }
-                Ok(Obtained { path, digest, trust, claims: claims.and_then(Result::ok) })
+                Ok(Obtained { path, digest, trust, claims })
             }
             Err(source) => Err(ObtainError::Refused { reference, source }),
         }
+    }
+
+    /// What is kept beyond its bound goes, but nothing that these references led to.
+    pub async fn sweep(&self, needed: BTreeSet<String>) -> Result<(), DeskError> {
+        self.desk.sweep(needed).await
     }
 
     /// A file of the site's, and the signature beside it.
@@ -123,10 +139,15 @@ impl Sources {
         path: &Path,
     ) -> Result<(PathBuf, Option<String>), ObtainError> {
         let read = |source| ObtainError::Read { reference: reference.clone(), source };
-        // Both without symbolic links: one in the folder must not lead out of it.
+        // Both without symbolic links: one in a folder must not lead out of it.
         let path = tokio::fs::canonicalize(path).await.map_err(read)?;
-        let folder = tokio::fs::canonicalize(&self.folder).await.map_err(read)?;
-        if !path.starts_with(&folder) || path == folder {
+        let mut is_inside = false;
+        for folder in &self.folders {
+            // One that is not there has nothing in it.
+            let folder = tokio::fs::canonicalize(folder).await;
+            is_inside |= folder.is_ok_and(|folder| path.starts_with(&folder) && path != folder);
+        }
+        if !is_inside {
             return Err(ObtainError::Outside { reference: reference.clone() });
         }
         let mut beside = path.clone().into_os_string();
@@ -145,16 +166,23 @@ impl Sources {
             Ok(None) => {}
             // It was thrown away, and is fetched like one that was never there.
             Err(DeskError::Store(error @ StoreError::Damaged { .. })) => {
-                tracing::error!(%reference, %error, "an artifact was damaged on flash, fetching it again");
+                tracing::error!(%reference, %error, "an artifact was damaged on flash and is not run; fetching it again");
             }
             Err(error) => return Err(desk(error)),
+        }
+        let _alone = self.fetching.acquire().await.expect("it is never closed");
+        // Whoever was before may have fetched the same.
+        if let Some(found) = find().await.map_err(desk)? {
+            return Ok(found);
         }
         self.fetch(reference, present).await?;
         find().await.map_err(desk)?.ok_or_else(|| ObtainError::Offline { reference: reference.clone() })
     }
 
     async fn fetch(&self, reference: &Reference, present: &Present) -> Result<Kept, ObtainError> {
-        let (text, needed) = (reference.as_str(), present.needed.clone());
+        let text = reference.as_str();
+        let mut needed = present.needed.clone();
+        needed.insert(text.to_owned());
         match (reference.place(), &present.api) {
             (Place::Object { bucket, object }, Some(api)) => {
                 let fetched = object::fetch(api, (bucket, object), text, &self.desk, needed).await;
@@ -170,13 +198,4 @@ impl Sources {
             }
         }
     }
-}
-
-async fn read(reference: &Reference, path: &Path) -> Result<Vec<u8>, ObtainError> {
-    let failed = |source| ObtainError::Read { reference: reference.clone(), source };
-    let bytes = tokio::fs::metadata(path).await.map_err(failed)?.len();
-    if bytes > WASM_BYTES_MAX {
-        return Err(ObtainError::TooLarge { reference: reference.clone(), bytes });
-    }
-    tokio::fs::read(path).await.map_err(failed)
 }

@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::platform::fault;
 use crate::runtime::{Digest, WASM_BYTES_MAX};
 
 use part::Part;
@@ -160,10 +161,36 @@ impl Store {
     pub fn forget(&mut self, reference: &str) -> Result<(), StoreError> {
         let Some(kept) = self.kept.remove(reference) else { return Ok(()) };
         remove(&self.note(reference))?;
+        fault::point("artifact.forgotten");
         if !self.kept.values().any(|other| other.digest == kept.digest) {
             remove(&self.path(&kept.digest))?;
+            fault::point("artifact.removed");
         }
         sync_dir(&self.dir)
+    }
+
+    /// Removes what is beyond the bound, oldest first, but nothing that `needed` names: for a bound that was made smaller.
+    pub fn sweep(&mut self, needed: &BTreeSet<Digest>) -> Result<(), StoreError> {
+        match self.make_room(0, needed) {
+            Err(StoreError::Full { .. } | StoreError::TooMany) => {
+                tracing::warn!(
+                    bytes = self.bytes(),
+                    bytes_max = self.bytes_max,
+                    "the artifacts in use are beyond their bound"
+                );
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
+    /// What these references led to.
+    pub fn digests(&self, references: &BTreeSet<String>) -> BTreeSet<Digest> {
+        references
+            .iter()
+            .filter_map(|reference| self.kept.get(reference))
+            .map(|kept| kept.digest.clone())
+            .collect()
     }
 
     /// Bytes of all artifacts.
@@ -178,6 +205,7 @@ impl Store {
         let path = self.path(&digest);
         fs::rename(part::path(&self.dir), &path).map_err(|source| StoreError::Io { path, source })?;
         sync_dir(&self.dir)?;
+        fault::point("artifact.named");
         let serial = self.kept.values().map(|kept| kept.serial).max().unwrap_or(0) + 1;
         let kept = Kept {
             reference: plan.reference.clone(),
@@ -188,6 +216,7 @@ impl Store {
         };
         let note = serde_json::to_vec(&kept).expect("text and numbers always serialize");
         write_whole(&self.dir, &self.note(&kept.reference), &note)?;
+        fault::point("artifact.noted");
         remove(&part::note(&self.dir))?;
         if let Some(before) = self.kept.insert(kept.reference.clone(), kept.clone())
             && !self.kept.values().any(|other| other.digest == before.digest)

@@ -13,9 +13,7 @@
 
 use super::claims::{Claims, ClaimsError};
 use super::detached::{Detached, DetachedError};
-
-/// Most signers; a plant has a handful.
-pub const SIGNERS_MAX: usize = 32;
+use crate::config::{Signer, is_listed};
 
 /// The site's word.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,18 +32,6 @@ pub enum Unsigned {
     Refused,
     /// They run, and a warning is given.
     Allowed,
-}
-
-/// Somebody who is trusted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Signer {
-    /// For people.
-    pub name: String,
-    /// Public key, `A…`.
-    pub key: String,
-    /// Interfaces that its components may import, such as `wasi:keyvalue/store` or `wasi:keyvalue/*`; `None` for any that
-    /// is granted.
-    pub interfaces: Option<Vec<String>>,
 }
 
 /// What an artifact brings along.
@@ -77,17 +63,20 @@ pub enum Refusal {
     #[error("the signature beside it is worth nothing: {0}")]
     Detached(DetachedError),
     #[error(
-        "nobody has signed it; sign it with a key of artifacts.signer, or set artifacts.allow_unsigned = true"
+        "nobody has signed it; sign it with the key of a [[signer]], or set artifacts.allow_unsigned = true"
     )]
     Unsigned,
-    #[error("{key} has signed it, who is no artifacts.signer of this gateway")]
+    #[error(
+        "{key} has signed it, who is no signer of this gateway; a [[signer]] with key = {key:?} would be"
+    )]
     Unknown { key: String },
     #[error("the signature of {signer} holds from {from} on, in seconds since 1970")]
     Early { signer: String, from: u64 },
     #[error("the signature of {signer} held until {until}, in seconds since 1970; have it signed again")]
     Expired { signer: String, until: u64 },
     #[error(
-        "it imports {import}, which components of {signer} may not; see its interfaces in artifacts.signer"
+        "it imports {import}, which components of {signer} may not; {import:?} in interfaces of [[signer]] {signer:?} would \
+         allow it"
     )]
     Interface { signer: String, import: String },
 }
@@ -110,34 +99,30 @@ impl Policy {
             };
         };
         if let Some(claims) = claims.filter(|claims| claims.issuer == signer.key) {
-            signer.in_time(&claims, now)?;
+            in_time(signer, &claims, now)?;
         }
-        match evidence.imports.iter().find(|import| !signer.allows(import)) {
+        let may = |import: &String| signer.interfaces.as_ref().is_none_or(|list| is_listed(list, import));
+        match evidence.imports.iter().find(|import| !may(import)) {
             Some(import) => Err(Refusal::Interface { signer: signer.name.clone(), import: import.clone() }),
             None => Ok(Trust::Trusted(signer.name.clone())),
         }
     }
-}
 
-// === impl Signer ===
-
-impl Signer {
-    fn in_time(&self, claims: &Claims, now: Option<u64>) -> Result<(), Refusal> {
-        let Some(now) = now else { return Ok(()) };
-        match (claims.not_before, claims.expires) {
-            (Some(from), _) if now < from => Err(Refusal::Early { signer: self.name.clone(), from }),
-            (_, Some(until)) if now > until => Err(Refusal::Expired { signer: self.name.clone(), until }),
-            _ => Ok(()),
+    /// The signer who vouches for an artifact; `None` when nobody does.
+    pub fn signer(&self, trust: &Trust) -> Option<&Signer> {
+        match trust {
+            Trust::Trusted(name) => self.signers.iter().find(|signer| signer.name == *name),
+            Trust::Unsigned => None,
         }
     }
+}
 
-    fn allows(&self, import: &str) -> bool {
-        let Some(interfaces) = &self.interfaces else { return true };
-        let fits = |pattern: &String| match pattern.strip_suffix('*') {
-            Some(start) => import.starts_with(start),
-            None => import == pattern,
-        };
-        interfaces.iter().any(fits)
+fn in_time(signer: &Signer, claims: &Claims, now: Option<u64>) -> Result<(), Refusal> {
+    let Some(now) = now else { return Ok(()) };
+    match (claims.not_before, claims.expires) {
+        (Some(from), _) if now < from => Err(Refusal::Early { signer: signer.name.clone(), from }),
+        (_, Some(until)) if now > until => Err(Refusal::Expired { signer: signer.name.clone(), until }),
+        _ => Ok(()),
     }
 }
 
@@ -163,7 +148,10 @@ mod tests {
         let signer = |name: &str, key: &str, interfaces: Option<&[&str]>| Signer {
             name: name.into(),
             key: key.into(),
+            components: None,
             interfaces: interfaces.map(|all| all.iter().map(|one| (*one).to_owned()).collect()),
+            providers: None,
+            device_write: vec![],
         };
         Policy {
             signers: vec![

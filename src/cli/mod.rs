@@ -5,6 +5,7 @@ mod certificate;
 pub mod check;
 pub mod component;
 pub mod demo;
+mod desired;
 pub mod exit;
 pub mod hub;
 pub mod leaf_conf;
@@ -70,6 +71,20 @@ enum Command {
     /// Write, inspect, test, measure and deploy components; start a quarantined one again
     #[command(subcommand)]
     Component(component::ComponentCommand),
+    /// Links between components and providers of the running gateway
+    #[command(subcommand)]
+    Link(desired::LinkCommand),
+    /// Named configurations of the running gateway, for links and components
+    #[command(subcommand)]
+    Config(desired::ConfigCommand),
+    /// Labels of the running gateway, by which controllers place work
+    #[command(subcommand)]
+    Label(desired::LabelCommand),
+    /// Providers of the running gateway, which links lead to
+    #[command(subcommand)]
+    Provider(desired::ProviderCommand),
+    /// What was changed on the running gateway, when and by whom
+    History(desired::HistoryArgs),
     /// The two slots the system lives in
     #[command(subcommand)]
     Slot(slot::SlotCommand),
@@ -137,6 +152,11 @@ async fn answer(command: Command, stop: CancellationToken) -> anyhow::Result<Exi
         Command::Status(args) => status::run(args).await,
         Command::Buffer(command) => buffer::run(command).await,
         Command::Slot(command) => slot::run(command).await,
+        Command::Link(command) => desired::link(command).await,
+        Command::Config(command) => desired::config(command).await,
+        Command::Label(command) => desired::label(command).await,
+        Command::Provider(command) => desired::provider(command).await,
+        Command::History(args) => desired::history(args).await,
         Command::Component(ComponentCommand::Order(command)) => component::order::run(command).await,
         Command::Demo(args) => demo::run(args, stop).await,
         Command::Hub(args) => {
@@ -173,4 +193,15 @@ fn finish(outcome: anyhow::Result<Exit>) -> Exit {
         eprintln!("frond: {}", log::chain(err.as_ref()));
         Exit::Failure
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn no_command_takes_two_options_of_one_name() {
+        // Goal: what the parser finds out only when a command is typed is found out here. Method: its own check.
+        super::Cli::command().debug_assert();
+    }
 }

@@ -6,11 +6,13 @@
 //! `conf.d/*.toml` sorted by name. Secrets are paths, never values; relative ones are looked up under
 //! `$CREDENTIALS_DIRECTORY`.
 
+mod artifact;
 mod component;
 mod de;
 mod device;
 mod diagnose;
 mod fault;
+mod host;
 mod load;
 mod names;
 mod raw;
@@ -20,7 +22,7 @@ mod text;
 mod tree;
 mod units;
 pub mod wear;
-mod workload;
+pub(crate) mod workload;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -28,16 +30,19 @@ use std::time::Duration;
 
 use crate::sample::{Durability, Lane};
 
+pub use artifact::{Artifacts, Registry, RegistryScheme, Secret, Signer, is_listed};
 pub use component::{Component, Fallback};
 pub use device::{Bias, Device, DeviceEnd, Direction, GpioLine, Parity, Polarity, SerialLine};
 pub use diagnose::{ConfigError, Finding, Position, Problem, Warning};
 pub use fault::{Doubt, Fault, FilterFault, TemplateFault};
+pub use host::LatticeHost;
 pub use load::{DEFAULT, Inspection, MainFile, Paths, inspect, load, load_file, parse};
+pub(crate) use names::{is_name, is_subject, topic_filter};
 pub use site::{
     ANONYMOUS, Anonymous, ClientCertificates, Clients, Framing, LISTENER_BIND, Listener, ListenerTls, Site,
     TopicRules, User,
 };
-pub(crate) use units::show_duration;
+pub(crate) use units::{parse_bytes, parse_duration, show_duration};
 pub use workload::{Access, Inbox, Link, LinkEnd, Overflow, SecretFile, Source, Target, Workload};
 pub use workload::{HttpHost, HttpScheme, HttpSource, HttpTarget};
 
@@ -74,6 +79,14 @@ pub struct Config {
     pub components: Vec<Component>,
     /// Components written for wasmCloud.
     pub workloads: Vec<Workload>,
+    /// Where components of the lattice come from.
+    pub artifacts: Artifacts,
+    /// Registries that more is to be said about than their names.
+    pub registries: Vec<Registry>,
+    /// Whose artifacts run.
+    pub signers: Vec<Signer>,
+    /// Secrets for components of the lattice.
+    pub secrets: Vec<Secret>,
     /// Streams, in the order of the file: the first whose topics match takes a message.
     pub streams: Vec<Stream>,
 }
@@ -164,6 +177,8 @@ pub struct Lattice {
     pub subject: String,
     /// JetStream domain of the hub, if it has one.
     pub jetstream_domain: Option<String>,
+    /// The gateway as a host of a wasmCloud lattice.
+    pub host: LatticeHost,
 }
 
 /// How frond reaches the hub.

@@ -8,11 +8,14 @@ use super::fault::{FilterFault, TemplateFault};
 /// Longest name, label or token: they end up in subjects and in every row's dictionary.
 pub(super) const NAME_CHARS_MAX: usize = 64;
 
+/// Longest subject.
+const SUBJECT_BYTES_MAX: usize = 1024;
+
 /// Longest template.
 pub(super) const TEMPLATE_CHARS_MAX: usize = 512;
 
 /// Whether it can be a token of a subject: 1 to 64 of `A-Z a-z 0-9 _ -`.
-pub(super) fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     is_word(name, |b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
@@ -37,8 +40,15 @@ pub(super) fn is_text(text: &str, chars_max: usize) -> bool {
     !text.is_empty() && text.chars().count() <= chars_max && !text.chars().any(char::is_control)
 }
 
+/// Whether it can be subscribed to at a NATS server: tokens between dots; a queue group may follow, behind `|`.
+pub(crate) fn is_subject(subject: &str) -> bool {
+    let subject = subject.split_once('|').map_or(subject, |(subject, _)| subject);
+    let is_token = |token: &str| !token.is_empty() && !token.contains(char::is_whitespace);
+    subject.split('.').all(is_token) && subject.len() <= SUBJECT_BYTES_MAX
+}
+
 /// Checks a topic filter (MQTT 3.1.1, 4.7).
-pub(super) fn topic_filter(filter: &str) -> Result<(), FilterFault> {
+pub(crate) fn topic_filter(filter: &str) -> Result<(), FilterFault> {
     if filter.is_empty() {
         return Err(FilterFault::Empty);
     }

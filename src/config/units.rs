@@ -24,7 +24,7 @@ const SIZES: [(&str, u64); 9] = [
 ];
 
 /// Reads a whole number with a unit. One unit only: `90m`, not `1h30m`.
-pub(super) fn parse_duration(text: &str) -> Option<Duration> {
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let (number, unit) = split_unit(text)?;
     let (_, millis) = DURATIONS.iter().find(|(name, _)| *name == unit)?;
     let count: u64 = number.parse().ok()?;
@@ -32,7 +32,7 @@ pub(super) fn parse_duration(text: &str) -> Option<Duration> {
 }
 
 /// Reads a number with a unit. A decimal fraction is allowed as long as whole bytes come out of it.
-pub(super) fn parse_bytes(text: &str) -> Option<u64> {
+pub(crate) fn parse_bytes(text: &str) -> Option<u64> {
     let (number, unit) = split_unit(text)?;
     let (_, size) = SIZES.iter().find(|(name, _)| *name == unit)?;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));

@@ -11,6 +11,36 @@ use super::Component;
 mod http;
 
 pub use http::{HttpHost, HttpScheme, HttpSource, HttpTarget};
+/// Most of them: each is a task and a connection, and the memory of the smallest board is 512 MiB.
+pub(crate) const WORKLOADS_MAX: usize = 16;
+/// Most links of one, topics or subjects of a link, and entries of its map.
+pub(crate) const LINKS_MAX: usize = 16;
+pub(crate) const TOPICS_MAX: usize = 64;
+pub(crate) const MAP_MAX: usize = 64;
+/// Shortest and longest time between two messages of a timer: a tenth of the rate that a component has by default, a day.
+pub(crate) const EVERY_MIN: Duration = Duration::from_millis(10);
+pub(crate) const EVERY_MAX: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const KEYVALUE_BYTES_MIN: u64 = 1 << 10;
+pub(crate) const KEYVALUE_BYTES_MAX: u64 = 256 << 20;
+pub(crate) const KEYVALUE_KEYS_MAX: u64 = 1_000_000;
+pub(crate) const BLOB_BYTES_MIN: u64 = 64 << 10;
+pub(crate) const BLOB_BYTES_MAX: u64 = 1 << 40;
+/// Most objects of a link: what is known of each is in memory, some 150 bytes beside its name.
+pub(crate) const BLOB_OBJECTS_MAX: u64 = 100_000;
+
+// What counts when nothing is said.
+pub(crate) const INBOX_MESSAGES: i64 = 256;
+pub(crate) const INBOX_BYTES: usize = 1 << 20;
+pub(crate) const MESSAGES_IN_PER_SECOND: i64 = 1_000;
+pub(crate) const MESSAGES_OUT_PER_SECOND: i64 = 200;
+/// A component works on one thing at a time; four are for those that ask several hosts for it.
+pub(crate) const CONNECTIONS_OUT: i64 = 4;
+pub(crate) const KEYVALUE_BYTES: u64 = 1 << 20;
+pub(crate) const KEYVALUE_KEYS: i64 = 10_000;
+pub(crate) const BLOB_BYTES: u64 = 64 << 20;
+pub(crate) const BLOB_OBJECTS: i64 = 1_000;
+/// Longest time one call may take, waiting included.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
 
 /// A `[[component]]` with `kind = "wasmcloud"`.
 #[derive(Debug, Clone, PartialEq)]
@@ -155,4 +185,26 @@ pub enum Target {
         /// Subjects it may publish to, with wildcards.
         subjects: Vec<String>,
     },
+}
+
+// === impl Workload ===
+
+impl Workload {
+    /// A workload that nothing more is said about: the defaults of the file, no secrets and no links.
+    pub fn of(component: Component) -> Workload {
+        let inbox = Inbox {
+            messages_max: INBOX_MESSAGES as usize,
+            bytes_max: INBOX_BYTES,
+            overflow: Overflow::DropOldest,
+        };
+        Workload {
+            component: Component { deadline: DEADLINE, ..component },
+            inbox,
+            messages_in_per_second: MESSAGES_IN_PER_SECOND as u32,
+            messages_out_per_second: MESSAGES_OUT_PER_SECOND as u32,
+            connections_out_max: CONNECTIONS_OUT as usize,
+            secrets: BTreeMap::new(),
+            links: Vec::new(),
+        }
+    }
 }

@@ -2,14 +2,17 @@
 //!
 //! `frond status`, `frond buffer` and `frond component` use it. Requests are served one at a time, each within
 //! [`PATIENCE`], so a client that hangs delays the next one and nothing else. Nothing here changes the gateway, except
-//! orders about components, which the pipeline obeys; nothing survives a restart.
+//! orders about components, which the pipeline obeys, and commands, which control does; nothing survives a restart but
+//! what they keep.
 
 mod client;
+mod host;
 mod server;
 mod status;
 mod view;
 
 pub use client::{AskError, ask};
+pub use host::{HostSource, HostView};
 pub use server::{Console, ConsoleError};
 pub use status::{Sources, Status};
 
@@ -19,10 +22,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::config::SOCKET_NAME;
+use crate::control::Command;
 use crate::runtime::Order;
 
-/// A request is one line of at most this many bytes.
-const REQUEST_BYTES_MAX: u64 = 4_096;
+/// A request is one line of at most this many bytes: a configuration of 64 KiB, and what JSON makes of it.
+const REQUEST_BYTES_MAX: u64 = 256 << 10;
 /// Longest answer: a peek of a hundred outputs of some hundred rows.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 /// Time for a request and its answer.
@@ -45,6 +49,18 @@ pub enum Request {
         /// What.
         #[serde(flatten)]
         order: Order,
+    },
+    /// Something is to be desired of this gateway, or no longer; answered by [`crate::runtime::Answer`].
+    Control {
+        /// What.
+        command: Command,
+    },
+    /// What is desired of this gateway, and how it stands; answered by [`crate::control::Overview`].
+    Overview,
+    /// The newest lines of its history; answered by a list of [`crate::control::Told`].
+    History {
+        /// How many.
+        newest: u32,
     },
 }
 

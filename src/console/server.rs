@@ -11,6 +11,7 @@ use tracing::debug;
 
 use crate::block;
 use crate::cli::rows::{Block, Form};
+use crate::control::{Origin, Refusal};
 use crate::runtime::{Answer, Artifact, Order, OrderSender, WASM_BYTES_MAX};
 use crate::sample::Lane;
 use crate::store;
@@ -104,6 +105,20 @@ impl Console {
                 };
                 serde_json::to_vec(&answer)
             }
+            Ok(Request::Control { command }) => {
+                let answer = self.sources.control.command(command, Origin::Site).await;
+                let refused = |refusal: Refusal| Answer::Refused(refusal.to_string());
+                serde_json::to_vec(&answer.map_or_else(refused, Answer::Done))
+            }
+            Ok(Request::Overview) => {
+                self.sources.control.restored().await;
+                let shown = self.sources.control.shown.borrow().clone();
+                serde_json::to_vec(&shown.overview())
+            }
+            Ok(Request::History { newest }) => {
+                // A database that cannot be read has nothing to tell; the status complains of it.
+                serde_json::to_vec(&self.sources.control.history(newest).await.unwrap_or_default())
+            }
             Err(err) => serde_json::to_vec(&serde_json::json!({ "error": err.to_string() })),
         };
         let mut answer = answer.expect("status and blocks serialize");
@@ -113,7 +128,8 @@ impl Console {
 
     async fn order(&self, order: Order) -> Answer {
         let component = order.component();
-        if let Some(workload) = self.sources.workloads.iter().find(|workload| workload.name() == component) {
+        let shown = self.sources.control.shown.borrow().clone();
+        if let Some(workload) = shown.views().find(|workload| workload.name() == component) {
             return match order {
                 Order::Release { .. } => workload.release(),
                 Order::Deploy { .. } | Order::Rollback { .. } => Answer::Refused(format!(

@@ -7,20 +7,22 @@ use std::sync::atomic::Ordering;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::host::HostSource;
 use crate::cli::render::bytes;
+use crate::control::ControlHandle;
 use crate::device::{self, DeviceStatus};
 use crate::ingest::account::Specimen;
 use crate::ingest::listener::entrance::EntranceHandle;
 use crate::ingest::listener::{Account, ListenerStats};
 use crate::ingest::{DOWN_ADVICE, DoorState, DoorView, Reason, session_suffix};
-use crate::lattice::LinkState;
+use crate::lattice::{LinkState, wasmbus};
 use crate::platform::clock::{self, WallClock};
 use crate::platform::process;
 use crate::runtime::{ComponentStats, PipelineStats, Standing};
 use crate::sample::{Nanos, SECOND};
 use crate::store::StoreStats;
 use crate::uplink::{self, Mode, SLOW_ADVICE};
-use crate::workload::{self, WorkloadStatus};
+use crate::workload::WorkloadStatus;
 
 /// The rate of wear is an average over ten minutes; it says little before they are over.
 pub(super) const WEAR_SETTLED: Nanos = 600 * SECOND;
@@ -42,8 +44,10 @@ pub struct Sources {
     pub store: watch::Receiver<StoreStats>,
     /// The pipeline.
     pub pipeline: watch::Receiver<PipelineStats>,
-    /// Components for wasmCloud.
-    pub workloads: Vec<workload::View>,
+    /// What is desired, with the views of components for wasmCloud.
+    pub control: ControlHandle,
+    /// The host of the lattice.
+    pub host: HostSource,
     /// Devices.
     pub devices: Vec<device::View>,
     /// The link.
@@ -88,6 +92,9 @@ pub struct Status {
     /// Devices, by name.
     #[serde(default)]
     pub devices: BTreeMap<String, DeviceStatus>,
+    /// The host of a wasmCloud lattice, if the gateway is one.
+    #[serde(default)]
+    pub host: Option<wasmbus::Standing>,
     /// The link.
     pub link: LinkStatus,
     /// The uplink.
@@ -197,9 +204,11 @@ impl Sources {
         let link = link(&self.link.borrow());
         let pipeline = self.pipeline.borrow().clone();
         let uplink = UplinkStatus::of(&self.uplink.borrow());
+        let shown = self.control.shown.borrow().clone();
         let workloads: BTreeMap<String, WorkloadStatus> =
-            self.workloads.iter().map(|view| (view.name().to_owned(), view.status())).collect();
+            shown.views().map(|view| (view.name().to_owned(), view.status())).collect();
         let mut complaints = self.complaints(&doors, &store, &link, &pipeline, &uplink);
+        complaints.extend(self.host.complaint());
         complaints.extend(workloads.iter().filter_map(|(name, status)| status.complaint(name)));
         let devices: BTreeMap<String, DeviceStatus> =
             self.devices.iter().map(|view| (view.name().to_owned(), view.status())).collect();
@@ -216,6 +225,7 @@ impl Sources {
             store,
             pipeline,
             workloads,
+            host: self.host.standing(),
             devices,
             link,
             uplink,

@@ -250,6 +250,19 @@ impl fmt::Display for Status {
         for (name, workload) in &self.workloads {
             writeln!(f, "{:<10} {name}: {workload}", "component")?;
         }
+        if let Some(host) = &self.host {
+            writeln!(
+                f,
+                "{:<10} {} of the lattice {}: {} requests, {} dropped, {} events, {} dropped",
+                "host",
+                host.host,
+                host.lattice,
+                host.requests,
+                host.dropped,
+                host.events,
+                host.events_dropped
+            )?;
+        }
         for (name, device) in &self.devices {
             writeln!(f, "{:<10} {name}: {device}", "device")?;
         }

@@ -55,6 +55,7 @@ pub struct Link {
     patterns: Vec<String>,
     state: watch::Sender<LinkState>,
     client: watch::Sender<Option<Client>>,
+    connections: watch::Sender<u64>,
     doubts: mpsc::Receiver<()>,
 }
 
@@ -65,6 +66,8 @@ pub struct LinkHandle {
     pub state: watch::Receiver<LinkState>,
     /// The present connection. After a change, subscriptions are to be made anew.
     pub client: watch::Receiver<Option<Client>>,
+    /// Counts connections, also those that a client made anew by itself: whoever was told something may have missed it.
+    pub connections: watch::Receiver<u64>,
     doubts: mpsc::Sender<()>,
     domain: Option<String>,
 }
@@ -114,6 +117,7 @@ impl Link {
         };
         let (state, state_seen) = watch::channel(initial);
         let (client, client_seen) = watch::channel(None);
+        let (connections, connections_seen) = watch::channel(0);
         let (doubts_sender, doubts) = mpsc::channel(1);
         let pattern = |lane: Lane| format!("{}.{}.{}.*", lattice.subject, config.gateway.name, lane.token());
         let link = Link {
@@ -122,11 +126,13 @@ impl Link {
             patterns: vec![pattern(Lane::Alarm), pattern(Lane::Data)],
             state,
             client,
+            connections,
             doubts,
         };
         let handle = LinkHandle {
             state: state_seen,
             client: client_seen,
+            connections: connections_seen,
             doubts: doubts_sender,
             domain: lattice.jetstream_domain.clone(),
         };
@@ -174,6 +180,7 @@ impl Link {
         let mut session = Session::new(Api::new(client.clone(), self.domain.as_deref()));
         self.enter(LinkState::LocalOnly { since: Instant::now(), reason: Trouble::Unprobed });
         self.client.send_replace(Some(client));
+        self.connections.send_modify(|count| *count += 1);
         loop {
             let may_probe = session.connected && session.probes.len() < PROBES_MAX;
             tokio::select! {
@@ -204,6 +211,7 @@ impl Link {
             Event::Connected if !session.connected => {
                 session.connected = true;
                 session.next_probe = Instant::now();
+                self.connections.send_modify(|count| *count += 1);
                 self.enter(LinkState::LocalOnly { since: Instant::now(), reason: Trouble::Unprobed });
             }
             Event::Disconnected => {

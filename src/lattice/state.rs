@@ -136,6 +136,21 @@ impl LinkState {
         matches!(self, LinkState::Up { .. })
     }
 
+    /// Whether something proves that messages get to the hub: it takes our rows, or an answer says why it does not.
+    pub fn reaches_hub(&self) -> bool {
+        match self {
+            LinkState::Up { .. } => true,
+            LinkState::LocalOnly { reason, .. } => matches!(
+                reason,
+                Trouble::NoStream { .. }
+                    | Trouble::NoJetStream { .. }
+                    | Trouble::WrongDomain { .. }
+                    | Trouble::Api(_)
+            ),
+            _ => false,
+        }
+    }
+
     /// Since when the hub takes our rows.
     pub fn up_since(&self) -> Option<Instant> {
         match self {

@@ -4,28 +4,22 @@
 //! They are looked at with every tick, so nothing is queued: an alarm is raised or cleared when what is seen differs from
 //! what the hub was told last, which is part of the checkpoint. A quarantine shorter than a tick may go unnoticed.
 
+use std::collections::BTreeMap;
+
 use crate::platform::clock::WallClock;
 use crate::sample::StreamId;
 
 /// The stream that such alarms belong to.
 pub const STREAM: &str = "frond";
 
-/// They, and what their alarms are stamped with.
+/// Where they are seen, and what their alarms are stamped with.
 pub struct Neighbourhood {
     /// [`STREAM`].
     pub stream: StreamId,
     /// The gateway's clock.
     pub clock: WallClock,
-    /// They.
-    pub neighbours: Vec<Neighbour>,
-}
-
-/// One of them.
-pub struct Neighbour {
-    /// Its name in the configuration.
-    pub name: String,
-    /// How it is now. Must not wait.
-    pub look: Box<dyn Fn() -> Look + Send>,
+    /// Everyone there is, by name; `None` while that is not known yet. Must not wait.
+    pub look: Box<dyn Fn() -> Option<BTreeMap<String, Look>> + Send>,
 }
 
 /// How a component is, as far as alarms go.
@@ -37,10 +31,12 @@ pub enum Look {
     Pauses,
     /// It has failed too often, the last time because of this.
     Quarantined(String),
+    /// It is not there any more.
+    Gone,
 }
 
 impl std::fmt::Debug for Neighbourhood {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.neighbours.iter().map(|neighbour| &neighbour.name)).finish()
+        f.debug_struct("Neighbourhood").field("stream", &self.stream).finish_non_exhaustive()
     }
 }

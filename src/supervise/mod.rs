@@ -17,6 +17,7 @@
 
 mod backoff;
 mod beat;
+mod crew;
 #[cfg(test)]
 mod tests;
 
@@ -37,6 +38,7 @@ use tracing::{Instrument as _, Span, error, info, info_span, warn};
 use crate::platform::log::chain;
 pub use backoff::Backoff;
 pub use beat::{Beat, Overdue, Vitals, Watchdog};
+pub use crew::{Crew, Member};
 
 /// Tasks and threads of one process. A gateway has about twenty; what comes and goes (one request, one connection) lives
 /// inside a task of its own.
@@ -330,7 +332,7 @@ fn spawn(name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(task.instrument(task_span(name)));
 }
 
-fn task_span(name: &'static str) -> Span {
+fn task_span(name: &str) -> Span {
     info_span!("task", name)
 }
 

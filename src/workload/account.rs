@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
 
 use super::blobs::BlobError;
-use crate::runtime::neighbour::{Look, Neighbour};
+use crate::runtime::neighbour::Look;
 use crate::runtime::{self, Counters};
 
 /// Counters of one workload, beside those that every component has.
@@ -53,6 +53,8 @@ pub struct Account {
 pub(super) enum Standing {
     /// It is being opened, or cannot be, for this reason.
     Absent(Option<String>),
+    /// It is sound, and imports something that no link grants.
+    Ungranted(String),
     /// It has an instance.
     Ready,
     /// Its instance was ended, for this reason; the next is made by itself.
@@ -161,15 +163,35 @@ impl View {
         &self.name
     }
 
+    /// Waits until it has shown whether it works: it has an instance, or the reason why not. One that lacks nothing but a
+    /// link works: links may come after it.
+    ///
+    /// Cancel-safe: it only looks.
+    pub fn settled(&self) -> impl Future<Output = Result<(), String>> + Send + 'static {
+        let mut standing = self.standing.clone();
+        async move {
+            let shown = standing.wait_for(|standing| *standing != Standing::Absent(None)).await;
+            match shown.as_deref().map_err(|_| ()) {
+                Ok(Standing::Ready | Standing::Ungranted(_)) => Ok(()),
+                Ok(Standing::Absent(why)) => Err(why.clone().unwrap_or_default()),
+                Ok(Standing::Discarded(why) | Standing::Quarantined(why)) => Err(why.clone()),
+                Err(()) => Err("it was ended before it was open".to_owned()),
+            }
+        }
+    }
+
+    /// Whether it is there to be called, now or after a pause.
+    pub fn is_present(&self) -> bool {
+        !matches!(*self.standing.borrow(), Standing::Absent(_))
+    }
+
     /// How the hub is to see it.
-    pub fn neighbour(&self) -> Neighbour {
-        let standing = self.standing.clone();
-        let look = move || match &*standing.borrow() {
+    pub fn look(&self) -> Look {
+        match &*self.standing.borrow() {
             Standing::Ready => Look::Works,
-            Standing::Absent(_) | Standing::Discarded(_) => Look::Pauses,
+            Standing::Absent(_) | Standing::Ungranted(_) | Standing::Discarded(_) => Look::Pauses,
             Standing::Quarantined(why) => Look::Quarantined(why.clone()),
-        };
-        Neighbour { name: self.name.clone(), look: Box::new(look) }
+        }
     }
 
     /// Ends its quarantine.
@@ -187,7 +209,7 @@ impl View {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (state, reason) = match &*self.standing.borrow() {
             Standing::Absent(None) => ("opening", None),
-            Standing::Absent(Some(why)) => ("absent", Some(why.clone())),
+            Standing::Absent(Some(why)) | Standing::Ungranted(why) => ("absent", Some(why.clone())),
             Standing::Ready => ("ready", None),
             Standing::Discarded(why) => ("discarded", Some(why.clone())),
             Standing::Quarantined(why) => ("quarantined", Some(why.clone())),

@@ -1,10 +1,12 @@
-//! Values that components keep: one table in `state.db`, owned by the thread `keeper`.
+//! Values that components keep, and what is desired of this gateway: `state.db`, owned by the thread `keeper`.
 //!
 //! ```text
 //!  workload ──Request──▶ Keeper ──▶ open transaction ──at most one commit interval──▶ synced
-//!      ▲                    │
-//!      └─────── answer ─────┘ (reads see what was written before)
+//!      ▲                  │  ▲                                                          ▲
+//!      └───── answer ─────┘  └─Save── control      at once, answered when it is ────────┘
+//!        (reads see what was written before)
 //! ```
+//! Rows of [`records`] are control's: what they mean is in `crate::control`.
 //! A place is (component, link, bucket): components do not see each other's values. Power loss: a write is on flash within
 //! a commit interval of its return; a cut before that takes back the newest writes, whole and in their order, never one
 //! from the middle. They are not synced one by one because each sync costs the flash some 8 KiB, and a component that
@@ -12,35 +14,28 @@
 //! When full: a link's quota of bytes and keys refuses further writes, with an error that the component sees. When the disk
 //! refuses, what was not committed is taken back, and writes fail with the reason until it takes them again.
 
+mod open;
+mod records;
 mod table;
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+pub use self::records::{Line, Row, Save, Write};
 use self::table::Usage;
-use crate::platform::vfs;
 
-/// Requests on their way: one from each workload, which waits for its answer.
-const REQUESTS_MAX: usize = 16;
+/// Requests on their way: one from each workload and from control, which wait for their answers.
+const REQUESTS_MAX: usize = 20;
 /// Longest name of a bucket or key.
 const NAME_BYTES_MAX: usize = 512;
 /// Keys in one batch.
 const BATCH_MAX: usize = 1_024;
-
-const SCHEMA_VERSION: i64 = 1;
-const SCHEMA: &str = "CREATE TABLE value (
-    id INTEGER PRIMARY KEY,
-    component TEXT NOT NULL, link TEXT NOT NULL, bucket TEXT NOT NULL, key TEXT NOT NULL,
-    value BLOB NOT NULL,
-    UNIQUE (component, link, bucket, key)
-) STRICT;";
 
 /// A bucket that a component has opened.
 #[derive(Debug)]
@@ -126,11 +121,28 @@ pub enum KeeperError {
     Thread(#[source] std::io::Error),
 }
 
+type Reply<T> = oneshot::Sender<Result<T, KeepError>>;
+
 #[derive(Debug)]
-struct Request {
-    place: Place,
-    ask: Ask,
-    reply: oneshot::Sender<Result<Answer, KeepError>>,
+enum Request {
+    /// Of a component.
+    Values {
+        place: Place,
+        ask: Ask,
+        reply: Reply<Answer>,
+    },
+    /// Of control.
+    Save {
+        save: Save,
+        reply: Reply<()>,
+    },
+    Rows {
+        reply: Reply<Vec<Row>>,
+    },
+    Lines {
+        newest: u32,
+        reply: Reply<Vec<Line>>,
+    },
 }
 
 /// How workloads ask. Cheap to clone.
@@ -155,8 +167,27 @@ pub struct Keeper {
 impl KeeperHandle {
     /// Asks, and waits for the answer.
     pub async fn ask(&self, place: Place, ask: Ask) -> Result<Answer, KeepError> {
+        self.request(|reply| Request::Values { place, ask, reply }).await
+    }
+
+    /// Writes rows and a line of the history, all or nothing. They are on flash when this returns.
+    pub async fn save(&self, save: Save) -> Result<(), KeepError> {
+        self.request(|reply| Request::Save { save, reply }).await
+    }
+
+    /// All rows.
+    pub async fn rows(&self) -> Result<Vec<Row>, KeepError> {
+        self.request(|reply| Request::Rows { reply }).await
+    }
+
+    /// The newest lines of the history, the newest first.
+    pub async fn lines(&self, newest: u32) -> Result<Vec<Line>, KeepError> {
+        self.request(|reply| Request::Lines { newest, reply }).await
+    }
+
+    async fn request<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, KeepError> {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Request { place, ask, reply }).await.map_err(|_| KeepError::Gone)?;
+        self.requests.send(request(reply)).await.map_err(|_| KeepError::Gone)?;
         answer.await.map_err(|_| KeepError::Gone)?
     }
 }
@@ -166,15 +197,7 @@ impl KeeperHandle {
 impl Keeper {
     /// Opens `state.db`, making it when it is not there; a damaged one is renamed to `state.db.aside`.
     pub fn open(data_dir: &Path, commit_interval: Duration) -> Result<(Keeper, KeeperHandle), KeeperError> {
-        let path = data_dir.join("state.db");
-        let db = match connect(&path) {
-            Err(KeeperError::Open { source, .. }) if is_damage(&source) => {
-                tracing::error!(reason = %source, "state.db is damaged and is set aside as state.db.aside; what components kept is lost");
-                set_aside(&path)?;
-                connect(&path)?
-            }
-            connected => connected?,
-        };
+        let db = open::open(&data_dir.join("state.db"))?;
         let (sender, requests) = mpsc::channel(REQUESTS_MAX);
         let keeper = Keeper { db, requests, commit_interval, due: None, usage: HashMap::new() };
         Ok((keeper, KeeperHandle { requests: sender }))
@@ -193,10 +216,7 @@ impl Keeper {
                     () = stop.cancelled() => break,
                     () = sleep_until(self.due.unwrap_or_else(Instant::now)), if self.due.is_some() => self.commit(),
                     request = self.requests.recv() => match request {
-                        Some(Request { place, ask, reply }) => {
-                            // Whoever asked may have been ended meanwhile.
-                            let _ = reply.send(self.answer(&place, ask));
-                        }
+                        Some(request) => self.serve(request),
                         None => break,
                     },
                 }
@@ -204,6 +224,39 @@ impl Keeper {
         });
         self.commit();
         Ok(())
+    }
+
+    fn serve(&mut self, request: Request) {
+        // Whoever asked may have been ended meanwhile.
+        match request {
+            Request::Values { place, ask, reply } => drop(reply.send(self.answer(&place, ask))),
+            Request::Save { save, reply } => drop(reply.send(self.save(&save))),
+            Request::Rows { reply } => drop(reply.send(records::rows(&self.db).map_err(database))),
+            Request::Lines { newest, reply } => {
+                drop(reply.send(records::lines(&self.db, newest).map_err(database)))
+            }
+        }
+    }
+
+    /// In one transaction with the values that wait for theirs: one sync for all.
+    fn save(&mut self, save: &Save) -> Result<(), KeepError> {
+        if self.due.is_none() {
+            self.db.execute_batch("BEGIN").map_err(database)?;
+            self.due = Some(Instant::now());
+        }
+        self.db.execute_batch("SAVEPOINT change").map_err(database)?;
+        let saved = records::save(&self.db, save);
+        let end = if saved.is_ok() { "RELEASE change" } else { "ROLLBACK TO change; RELEASE change" };
+        if let Err(error) = self.db.execute_batch(end) {
+            self.give_up(&error);
+            return Err(database(error));
+        }
+        saved.map_err(database)?;
+        self.due = None;
+        self.db.execute_batch("COMMIT").map_err(|error| {
+            self.give_up(&error);
+            database(error)
+        })
     }
 
     fn answer(&mut self, place: &Place, ask: Ask) -> Result<Answer, KeepError> {
@@ -300,54 +353,6 @@ impl Keeper {
 
 fn database(error: rusqlite::Error) -> KeepError {
     KeepError::Database(error.to_string())
-}
-
-fn is_damage(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
-}
-
-fn connect(path: &Path) -> Result<Connection, KeeperError> {
-    let open = |source| KeeperError::Open { path: path.to_owned(), source };
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX
-        | OpenFlags::SQLITE_OPEN_EXRESCODE;
-    let db = Connection::open_with_flags_and_vfs(path, flags, vfs::NAME).map_err(open)?;
-    let version = configure(&db).map_err(open)?;
-    match version {
-        0 => db
-            .execute_batch(&format!("BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT"))
-            .map_err(open)?,
-        SCHEMA_VERSION => {}
-        _ => return Err(KeeperError::Newer { path: path.to_owned() }),
-    }
-    Ok(db)
-}
-
-/// As the journal's database is: see `store::open`.
-fn configure(db: &Connection) -> rusqlite::Result<i64> {
-    db.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-    let _mode: String = db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-    db.pragma_update(None, "synchronous", "FULL")?;
-    db.pragma_update(None, "temp_store", "MEMORY")?;
-    db.pragma_update(None, "cache_size", -256)?;
-    db.pragma_update(None, "trusted_schema", "OFF")?;
-    db.pragma_update(None, "cell_size_check", "ON")?;
-    db.query_row("PRAGMA user_version", [], |row| row.get(0))
-}
-
-fn set_aside(path: &Path) -> Result<(), KeeperError> {
-    let with = |suffix: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        PathBuf::from(name)
-    };
-    let failed = |source| KeeperError::SetAside { path: path.to_owned(), source };
-    fs::rename(path, with(".aside")).map_err(failed)?;
-    match fs::remove_file(with("-wal")) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failed(error)),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

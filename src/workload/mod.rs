@@ -14,9 +14,10 @@
 //!                                    └─ Absent ─▶ Ready ─▶ Discarded ─▶ Ready, Quarantined: see
 //!                                                                       `runtime::lifecycle`
 //! ```
-//! One task owns a workload: its instance, its inbox, its MQTT connection. The thread `workloads` loads and compiles for
-//! all of them ([`opener`]), `keeper` owns `state.db` ([`keyvalue`]), `blobs` the folders of objects ([`blobs`]). A call runs on the task's thread and gives
-//! way every 10 ms, so that a component which computes without end takes its share of one worker and no more, until its
+//! One task owns a workload: its instance, its inbox, its MQTT connection. Those of the file are tasks of the process, those
+//! that the lattice wants are started and stopped by `crate::control`; nothing here tells them apart. The thread
+//! `workloads` loads and compiles for all of them ([`opener`]), `keeper` owns `state.db` ([`keyvalue`]), `blobs` the folders
+//! of objects ([`blobs`]). A call runs on the task's thread and gives way every 10 ms, so that a component which computes without end takes its share of one worker and no more, until its
 //! deadline ends it. Imports are async: while a component waits, nothing of the gateway does.
 //!
 //! Delivery is at most once, as with wasmCloud's own NATS provider: a message is handed over once, and neither a trap nor
@@ -41,16 +42,18 @@ mod messaging;
 mod opener;
 mod owner;
 mod postbox;
-mod rate;
+pub(crate) mod rate;
 mod room;
 mod secrets;
 mod timer;
 
 pub use account::{Account, View, WorkloadStatus};
 pub use http::LOOKUPS_MAX;
-pub use keyvalue::{Answer, Ask, KeepError, Keeper, KeeperError, KeeperHandle, Place};
+pub use keyvalue::{
+    Answer, Ask, KeepError, Keeper, KeeperError, KeeperHandle, Line, Place, Row, Save, Write,
+};
 pub use opener::{OpenError, Opener, OpenerHandle, try_open, try_open_linked};
-pub use owner::{Setup, Workload};
+pub use owner::{Kit, Workload};
 pub use postbox::Door;
 pub use secrets::SecretError;
 

@@ -75,10 +75,16 @@ struct Engine {
     linker: Linker<Room>,
 }
 
-struct Request {
-    workload: config::Workload,
-    counters: Arc<Counters>,
-    reply: oneshot::Sender<Result<Code, OpenError>>,
+enum Request {
+    Open {
+        workload: config::Workload,
+        counters: Arc<Counters>,
+        reply: oneshot::Sender<Result<Code, OpenError>>,
+    },
+    Prepare {
+        component: config::Component,
+        reply: oneshot::Sender<Result<(), OpenError>>,
+    },
 }
 
 /// How workloads ask.
@@ -110,10 +116,13 @@ pub fn try_open_linked(
 ) -> Result<(), OpenError> {
     let engine = Arc::new(Engine::new()?);
     let code = code::load(&engine.host, component, compiler, cache_dir, &Counters::default())?;
+    link(&engine, component, &code, Secrets::default(), &doors(&engine, &code)).map(|_| ())
+}
+
+/// Every door that a component has, whether a link leads to it or not.
+fn doors(engine: &Engine, code: &Component) -> Vec<Door> {
     let ty = code.component_type();
-    let doors: Vec<Door> =
-        ty.exports(&engine.host.engine).filter_map(|(name, _)| Door::of_export(name)).collect();
-    link(&engine, component, &code, Secrets::default(), &doors).map(|_| ())
+    ty.exports(&engine.host.engine).filter_map(|(name, _)| Door::of_export(name)).collect()
 }
 
 // === impl Door ===
@@ -145,8 +154,16 @@ impl OpenerHandle {
         counters: Arc<Counters>,
     ) -> Result<Code, OpenError> {
         let (reply, answer) = oneshot::channel();
-        let request = Request { workload: workload.clone(), counters, reply };
+        let request = Request::Open { workload: workload.clone(), counters, reply };
         self.requests.send(request).await.map_err(|_| OpenError::Stopping)?;
+        answer.await.map_err(|_| OpenError::Stopping)?
+    }
+
+    /// Compiles a component into the cache and sees whether it is one, whatever its links grant: opening it afterwards takes
+    /// no time that whoever it replaces would be missed for.
+    pub(crate) async fn prepare(&self, component: config::Component) -> Result<(), OpenError> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Prepare { component, reply }).await.map_err(|_| OpenError::Stopping)?;
         answer.await.map_err(|_| OpenError::Stopping)?
     }
 }
@@ -169,18 +186,31 @@ impl Opener {
     /// Opens until every workload has gone. Runs on a thread of its own.
     pub fn run(mut self) -> Result<(), std::convert::Infallible> {
         let mut engine: Option<Arc<Engine>> = None;
-        while let Some(Request { workload, counters, reply }) = self.requests.blocking_recv() {
+        let places = (self.compiler.as_path(), self.cache_dir.as_path());
+        while let Some(request) = self.requests.blocking_recv() {
             let made = match &engine {
                 Some(engine) => Ok(Arc::clone(engine)),
                 None => Engine::new().map(Arc::new),
             };
-            let opened = made.and_then(|made| {
-                engine = Some(Arc::clone(&made));
-                let secrets = secrets_of(&workload)?;
-                open(&made, &workload, secrets, &counters, (&self.compiler, &self.cache_dir))
-            });
+            let made = made.inspect(|made| engine = Some(Arc::clone(made)));
             // Whoever asked may be gone.
-            let _ = reply.send(opened);
+            match request {
+                Request::Open { workload, counters, reply } => {
+                    let opened = made.and_then(|made| {
+                        let secrets = secrets_of(&workload)?;
+                        open(&made, &workload, secrets, &counters, places)
+                    });
+                    drop(reply.send(opened));
+                }
+                Request::Prepare { component, reply } => {
+                    let prepared = made.and_then(|made| {
+                        let code =
+                            code::load(&made.host, &component, places.0, places.1, &Counters::default())?;
+                        link(&made, &component, &code, Secrets::default(), &doors(&made, &code)).map(drop)
+                    });
+                    drop(reply.send(prepared));
+                }
+            }
         }
         Ok(())
     }

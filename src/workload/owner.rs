@@ -44,11 +44,9 @@ const FILE_EVERY: Duration = Duration::from_secs(2);
 /// Longest error of a component that is logged.
 const ERROR_CHARS_MAX: usize = 512;
 
-/// What a workload is made from.
-#[derive(Debug)]
-pub struct Setup {
-    /// Its configuration.
-    pub workload: config::Workload,
+/// What every workload of a gateway is made with. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Kit {
     /// The gateway's name.
     pub gateway: String,
     /// Where MQTT is.
@@ -98,8 +96,8 @@ struct Owner {
 
 impl Workload {
     /// The task, and where its status is read from.
-    pub fn new(setup: Setup) -> (Workload, View) {
-        let Setup { workload, gateway, door, lattice, keeper, blobs, devices, opener } = setup;
+    pub fn new(workload: config::Workload, kit: Kit) -> (Workload, View) {
+        let Kit { gateway, door, lattice, keeper, blobs, devices, opener } = kit;
         let account = Arc::new(Account::default());
         let counters = Arc::new(Counters::default());
         let inbox = Arc::new(Inbox::new(workload.inbox, Arc::clone(&account)));
@@ -194,13 +192,17 @@ impl Owner {
         let mut pause = ABSENT_PAUSE;
         loop {
             self.mark = FileMark::of(&self.config.component.path);
-            let why = match self.opener.open(&self.config, Arc::clone(&self.tools.counters)).await {
+            let error = match self.opener.open(&self.config, Arc::clone(&self.tools.counters)).await {
                 Ok(code) => return code,
                 Err(OpenError::Stopping) => return std::future::pending().await,
-                Err(error) => chain(&error).to_string(),
+                Err(error) => error,
             };
+            let why = chain(&error).to_string();
             tracing::error!(component = self.tools.component, why, "component cannot be opened");
-            self.standing.send_replace(Standing::Absent(Some(why)));
+            self.standing.send_replace(match error {
+                OpenError::Import { .. } => Standing::Ungranted(why),
+                _ => Standing::Absent(Some(why)),
+            });
             sleep(pause).await;
             pause = (2 * pause).min(ABSENT_PAUSE_MAX);
         }

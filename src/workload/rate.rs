@@ -4,7 +4,7 @@ use crate::sample::{Nanos, SECOND};
 
 /// The bucket. It holds a second's worth, so that a burst of that size passes.
 #[derive(Debug)]
-pub(super) struct Rate {
+pub(crate) struct Rate {
     per_second: u32,
     /// Billionths of a message.
     level: i128,

@@ -2,7 +2,7 @@
 //! puts them there.
 
 mod obtain;
-mod registry;
+pub mod registry;
 
 use std::collections::BTreeSet;
 use std::fs;

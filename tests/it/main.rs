@@ -11,6 +11,7 @@ mod device;
 mod gateway;
 mod hub;
 mod ingest;
+mod lattice;
 mod link;
 mod listener;
 mod listener_clients;

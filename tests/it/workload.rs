@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Messages that a test's client holds.
 const HEARD_MAX: usize = 10_000;
 
-fn guest(name: &str) -> PathBuf {
+pub fn guest(name: &str) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"), PathBuf::from);
     let path = target.join("guests/wasm32-wasip2/release").join(name).with_extension("wasm");
@@ -67,15 +67,15 @@ fn of<'a>(status: &'a Status, name: &str) -> &'a WorkloadStatus {
 }
 
 /// A client on site.
-struct Client {
-    client: AsyncClient,
+pub struct Client {
+    pub client: AsyncClient,
     heard: mpsc::Receiver<Publish>,
     _task: JoinSet<()>,
 }
 
 impl Client {
     /// Connects, and has subscribed when it returns.
-    async fn subscribe(port: u16, filters: &[&str]) -> Client {
+    pub async fn subscribe(port: u16, filters: &[&str]) -> Client {
         let mut options = MqttOptions::new(format!("test-{port}"), "127.0.0.1", port);
         options.set_keep_alive(Duration::from_secs(30));
         let (client, mut eventloop) = AsyncClient::new(options, 1_000);
@@ -101,19 +101,19 @@ impl Client {
         Client { client, heard, _task: task }
     }
 
-    async fn say(&self, topic: &str, text: &str) {
+    pub async fn say(&self, topic: &str, text: &str) {
         self.client.publish(topic, QoS::AtLeastOnce, false, text.to_owned()).await.unwrap();
     }
 
     /// The next message: topic and text.
-    async fn hear(&mut self) -> (String, String) {
+    pub async fn hear(&mut self) -> (String, String) {
         let publish = timeout(PATIENCE, self.heard.recv()).await.expect("a message").unwrap();
         let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
         (text(&publish.topic), text(&publish.payload))
     }
 
     /// Says something and hears the answer.
-    async fn ask(&mut self, topic: &str, text: &str) -> String {
+    pub async fn ask(&mut self, topic: &str, text: &str) -> String {
         self.say(topic, text).await;
         self.hear().await.1
     }
@@ -157,7 +157,7 @@ async fn lattice(site: &Site) -> async_nats::Client {
 }
 
 /// Asks over the lattice until there is an answer: the gateway may still be connecting.
-async fn request(client: &async_nats::Client, subject: &str, text: &str) -> String {
+pub async fn request(client: &async_nats::Client, subject: &str, text: &str) -> String {
     let ask = async {
         loop {
             match client.request(subject.to_owned(), text.to_owned().into()).await {

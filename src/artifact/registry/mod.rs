@@ -29,12 +29,14 @@ use self::manifest::Layer;
 use self::wire::{Answer, Url, Wire};
 use super::Version;
 use super::desk::{DeskError, DeskHandle};
+use super::report::Report;
 use super::store::{Kept, Plan, Progress};
 use crate::platform::roots::Roots;
 use crate::runtime::Digest;
 use bytes::{Buf as _, BytesMut};
 use hyper::StatusCode;
 use hyper::header::{ACCEPT, AUTHORIZATION, HeaderValue, RANGE, WWW_AUTHENTICATE};
+use tokio::sync::watch;
 
 pub use self::manifest::ManifestError;
 pub use self::wire::WireError;
@@ -56,10 +58,15 @@ const PIECE_BYTES: usize = 128 << 10;
 pub struct Registries {
     /// Hosts, with their port if they have one, that are spoken to without TLS.
     pub plain: BTreeSet<String>,
-    /// By host.
-    pub credentials: BTreeMap<String, Credentials>,
+    /// By host: user name, and the file that the password is read from whenever it is asked for.
+    pub logins: BTreeMap<String, (String, PathBuf)>,
+    /// By host, as the lattice has told them since the start; what the site says comes first.
+    pub told: watch::Receiver<Told>,
     roots: Roots,
 }
+
+/// Credentials by host.
+pub type Told = BTreeMap<String, Credentials>;
 
 /// Who the gateway is at a registry. `Debug` shows no password.
 #[derive(Clone, PartialEq, Eq)]
@@ -89,8 +96,10 @@ pub enum RegistryError {
     Wire { host: String, source: WireError },
     #[error("{host} has no {what}")]
     Missing { host: String, what: String },
-    #[error("{host} lets this gateway not have {what}; see artifacts.registry for its credentials")]
+    #[error("{host} lets this gateway not have {what}; set username and password_file in its [[registry]]")]
     Denied { host: String, what: String },
+    #[error("the password for {host} cannot be read from {}", file.display())]
+    Password { host: String, file: PathBuf, source: std::io::Error },
     #[error("{host} answers {status} for {what}")]
     Status { host: String, status: u16, what: String },
     #[error("{host} asks for credentials in a way that is not understood")]
@@ -117,7 +126,17 @@ struct Visit<'a> {
 impl Registries {
     /// Registries without credentials, believed by the roots of `ca` or of the system.
     pub fn new(ca: Option<PathBuf>) -> Registries {
-        Registries { plain: BTreeSet::new(), credentials: BTreeMap::new(), roots: Roots::new(ca) }
+        let (_, told) = watch::channel(Told::new());
+        Registries { plain: BTreeSet::new(), logins: BTreeMap::new(), told, roots: Roots::new(ca) }
+    }
+
+    async fn credentials(&self, host: &str) -> Result<Option<Credentials>, RegistryError> {
+        let Some((username, file)) = self.logins.get(host) else {
+            return Ok(self.told.borrow().get(host).cloned());
+        };
+        let password = |source| RegistryError::Password { host: host.to_owned(), file: file.clone(), source };
+        let text = tokio::fs::read_to_string(file).await.map_err(password)?;
+        Ok(Some(Credentials { username: username.clone(), password: text.trim_end().to_owned() }))
     }
 
     /// Fetches the component of an image and keeps it under `reference`. `needed` stays whatever room it takes.
@@ -128,7 +147,7 @@ impl Registries {
         image: Image<'_>,
         reference: &str,
         desk: &DeskHandle,
-        needed: BTreeSet<Digest>,
+        needed: BTreeSet<String>,
     ) -> Result<Kept, RegistryError> {
         let mut visit = Visit { registries: self, image, authorization: None };
         let layer = visit.layer().await?;
@@ -141,7 +160,7 @@ impl Registries {
         };
         let progress = desk.begin(plan, needed).await?;
         if progress.bytes < layer.bytes {
-            visit.blob(&layer, progress, desk).await?;
+            visit.blob(&layer, progress, (reference, desk)).await?;
         }
         Ok(desk.finish().await?)
     }
@@ -168,7 +187,12 @@ impl Visit<'_> {
         }
     }
 
-    async fn blob(&mut self, layer: &Layer, from: Progress, desk: &DeskHandle) -> Result<(), RegistryError> {
+    async fn blob(
+        &mut self,
+        layer: &Layer,
+        from: Progress,
+        (reference, desk): (&str, &DeskHandle),
+    ) -> Result<(), RegistryError> {
         let what = format!("layer {} of {}", layer.digest.short(), self.image.repository);
         let path = format!("/v2/{}/blobs/sha256:{}", self.image.repository, layer.digest);
         let mut answer = self.get(self.url(&path)?, Some(from.bytes), &what).await?;
@@ -182,6 +206,7 @@ impl Visit<'_> {
         };
         let mut gathered = BytesMut::with_capacity(PIECE_BYTES);
         let mut there = from.bytes;
+        let mut report = Report::begin(reference, layer.bytes, from.bytes);
         let ended = loop {
             let mut frame = match answer.frame().await {
                 Ok(Some(frame)) => frame,
@@ -194,6 +219,7 @@ impl Visit<'_> {
             gathered.extend_from_slice(&frame);
             if gathered.len() >= PIECE_BYTES {
                 there = desk.append(gathered.split().freeze(), 0).await?.bytes;
+                report.at(there);
             }
         };
         if !gathered.is_empty() {
@@ -208,7 +234,9 @@ impl Visit<'_> {
     async fn get(&mut self, url: Url, from: Option<u64>, what: &str) -> Result<Answer, RegistryError> {
         let mut answer = self.ask(&url, from, self.authorization.clone()).await?;
         if answer.status() == StatusCode::UNAUTHORIZED && self.authorization.is_none() {
-            self.authorization = Some(self.authorize(&answer, what).await?);
+            let challenge = challenge(&answer);
+            drop(answer);
+            self.authorization = Some(self.authorize(challenge, what).await?);
             answer = self.ask(&url, from, self.authorization.clone()).await?;
         }
         let mut at = url;
@@ -249,22 +277,23 @@ impl Visit<'_> {
     }
 
     /// What the registry wants to hear, by its challenge.
-    async fn authorize(&self, refused: &Answer, what: &str) -> Result<HeaderValue, RegistryError> {
+    async fn authorize(
+        &self,
+        challenge: Option<Challenge>,
+        what: &str,
+    ) -> Result<HeaderValue, RegistryError> {
         let host = || self.image.host.to_owned();
-        let challenges = refused.headers().get_all(WWW_AUTHENTICATE);
-        let texts = challenges.iter().filter_map(|value| value.to_str().ok());
-        let challenge = texts.filter_map(Challenge::parse).next();
-        let credentials = self.registries.credentials.get(self.image.host);
+        let credentials = self.registries.credentials(self.image.host).await?;
         match (challenge, credentials) {
             (None, _) => Err(RegistryError::Challenge { host: host() }),
             (Some(Challenge::Basic), None) => {
                 Err(RegistryError::Denied { host: host(), what: what.to_owned() })
             }
-            (Some(Challenge::Basic), Some(credentials)) => Ok(auth::basic(credentials)),
+            (Some(Challenge::Basic), Some(credentials)) => Ok(auth::basic(&credentials)),
             (Some(Challenge::Bearer(realm)), credentials) => {
                 let url = realm.url(self.image.repository);
                 let url = Url::parse(&url, &self.registries.plain).map_err(|source| self.wire(source))?;
-                let answer = self.ask(&url, Some(0), credentials.map(auth::basic)).await?;
+                let answer = self.ask(&url, Some(0), credentials.as_ref().map(auth::basic)).await?;
                 if answer.status() != StatusCode::OK {
                     return Err(RegistryError::Denied { host: host(), what: what.to_owned() });
                 }
@@ -295,6 +324,12 @@ impl Visit<'_> {
     fn wire(&self, source: WireError) -> RegistryError {
         RegistryError::Wire { host: self.image.host.to_owned(), source }
     }
+}
+
+/// How a registry that refuses asks who is there.
+fn challenge(refused: &Answer) -> Option<Challenge> {
+    let challenges = refused.headers().get_all(WWW_AUTHENTICATE);
+    challenges.iter().filter_map(|value| value.to_str().ok()).filter_map(Challenge::parse).next()
 }
 
 impl fmt::Debug for Credentials {

@@ -36,7 +36,7 @@ const HEAD_BYTES_MAX: usize = 64 << 10;
 pub enum WireError {
     #[error("{url} is no address that can be asked")]
     Url { url: String },
-    #[error("{host} is only to be had without TLS, which artifacts.plain_registries does not allow")]
+    #[error("{host} is only to be had without TLS, which plain = true in its [[registry]] would allow")]
     Plain { host: String },
     #[error("cannot connect to {host}")]
     Connect { host: String, source: io::Error },

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{READ_BYTES, StoreError, read_note, remove, sync_dir, write_whole};
+use crate::platform::fault;
 use crate::runtime::Digest;
 
 /// Bytes between two syncs: what a power cut costs at most is fetched again in 8 s at 1 Mbit/s, and an artifact of 32 MiB
@@ -120,6 +121,7 @@ impl Part {
             return Err(StoreError::Length { announced: self.plan.bytes, found: bytes });
         }
         self.file.write_all(piece).map_err(|source| self.io(source))?;
+        fault::point("artifact.piece_written");
         self.hasher.update(piece);
         self.progress = Progress { bytes, mark };
         if bytes - self.synced >= SYNC_BYTES { self.sync() } else { Ok(()) }
@@ -139,16 +141,19 @@ impl Part {
             _ => {}
         }
         file.sync_all().map_err(|source| StoreError::Io { path: path(&dir), source })?;
+        fault::point("artifact.whole");
         Ok((plan, found))
     }
 
     fn sync(&mut self) -> Result<(), StoreError> {
         self.file.sync_all().map_err(|source| self.io(source))?;
+        fault::point("artifact.piece_synced");
         let Progress { bytes, mark } = self.progress;
         let note_of = Note { plan: self.plan.clone(), bytes, mark };
         let text = serde_json::to_vec(&note_of).expect("text and numbers always serialize");
         write_whole(&self.dir, &note(&self.dir), &text)?;
         self.synced = bytes;
+        fault::point("artifact.piece_noted");
         Ok(())
     }
 

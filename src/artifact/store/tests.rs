@@ -190,3 +190,24 @@ fn the_oldest_that_nobody_needs_makes_room_and_what_is_needed_never_goes() {
     assert!(matches!(error, StoreError::Full { bytes: 1_000, bytes_max: 3_000 }), "{error}");
     assert_eq!(store.bytes(), 3_000);
 }
+
+#[test]
+fn a_smaller_bound_is_kept_without_what_is_needed() {
+    // Goal: after the bound was made smaller, what is beyond it goes, oldest first, and what references need stays. Method:
+    // four of a quarter each; the oldest needed by its reference; room for two, then for none.
+    let data = tempfile::tempdir().unwrap();
+    let mut store = Store::open(data.path(), CAP).unwrap();
+    let contents: Vec<_> = (0..4).map(|n| content(n, 1_000)).collect();
+    for (n, bytes) in contents.iter().enumerate() {
+        put(&mut store, &format!("a/b:{n}"), bytes, &BTreeSet::new()).unwrap();
+    }
+    let references = BTreeSet::from(["a/b:0".to_owned(), "a/b:9".to_owned()]);
+    for (bytes_max, left) in [(2_500, vec![0, 3]), (10, vec![0])] {
+        let mut store = Store::open(data.path(), bytes_max).unwrap();
+        let needed = store.digests(&references);
+        assert_eq!(needed, BTreeSet::from([digest(&contents[0])]));
+        store.sweep(&needed).unwrap();
+        let kept: Vec<_> = (0..4).filter(|n| store.find(&format!("a/b:{n}")).is_some()).collect();
+        assert_eq!(kept, left);
+    }
+}

@@ -8,6 +8,7 @@ use crate::console::{self, Request};
 use crate::runtime::{Answer, Order};
 
 use super::deploy::{self, DeployArgs};
+use crate::cli::desired::{self, LsArgs, PutComponentArgs, RmComponentArgs};
 use crate::cli::exit::Exit;
 use crate::cli::output;
 use crate::cli::status::GatewayArgs;
@@ -15,6 +16,12 @@ use crate::cli::status::GatewayArgs;
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum OrderCommand {
+    /// All components, where they come from, and how they are
+    Ls(LsArgs),
+    /// Have a component, beside those of the file
+    Put(PutComponentArgs),
+    /// Have it no longer; what it kept stays
+    Rm(RmComponentArgs),
     /// Start a quarantined component again
     Release(ToComponent),
     /// Put another version of a component to work: tried beside the old one first, on probation after
@@ -35,6 +42,9 @@ pub struct ToComponent {
 /// Passes it on and prints the answer.
 pub async fn run(command: OrderCommand) -> anyhow::Result<Exit> {
     match command {
+        OrderCommand::Ls(args) => desired::components(args).await,
+        OrderCommand::Put(args) => desired::put_component(args).await,
+        OrderCommand::Rm(args) => desired::remove_component(args).await,
         OrderCommand::Release(ToComponent { name, gateway }) => {
             say(&gateway.socket()?, Order::Release { component: name }).await
         }

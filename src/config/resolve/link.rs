@@ -8,7 +8,7 @@ use crate::config::fault::{Doubt, Fault};
 use crate::config::names::{self, Endpoint, EndpointFault};
 use crate::config::raw;
 use crate::config::tree::KeyPath;
-use crate::config::{Broker, Direct, Lattice, LatticeMode, Leaf, Stream};
+use crate::config::{Broker, Direct, Lattice, LatticeHost, LatticeMode, Leaf, Stream};
 
 const BROKER_PORT: u16 = 1883;
 const CLIENT_PORT: u16 = 4222;
@@ -26,6 +26,13 @@ pub(super) const PEER_CHARS_MAX: usize = 256;
 
 /// MQTT 3.1.1, 3.1.2.10: a 16-bit number of seconds, 18 hours in round figures.
 pub(super) const KEEP_ALIVE_MAX: Duration = Duration::from_secs(18 * 3600);
+
+/// Shortest and longest time between two heartbeats. wadm forgets a host after 70 s.
+const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
+const HEARTBEAT_MAX: Duration = Duration::from_secs(60);
+/// Most labels of the host, and the longest value of one.
+const HOST_LABELS_MAX: usize = 32;
+const LABEL_CHARS_MAX: usize = 256;
 
 impl Judge<'_> {
     pub(super) fn broker(&mut self, raw: &raw::Broker, gateway: &str, streams: &[Stream]) -> Option<Broker> {
@@ -101,7 +108,7 @@ impl Judge<'_> {
         u32::try_from(bytes).unwrap_or(u32::MAX)
     }
 
-    pub(super) fn lattice(&mut self, raw: &raw::Lattice) -> Lattice {
+    pub(super) fn lattice(&mut self, raw: &raw::Lattice, gateway: &str) -> Lattice {
         let table = KeyPath::of("lattice");
         let subject = self.name(&table.key("subject"), &raw.subject);
         let jetstream_domain =
@@ -122,7 +129,41 @@ impl Judge<'_> {
         if raw.mode != raw::Mode::Direct {
             self.files.truncate(files);
         }
-        Lattice { mode, subject, jetstream_domain }
+        let host = self.lattice_host(&raw.host, gateway);
+        Lattice { mode, subject, jetstream_domain, host }
+    }
+
+    fn lattice_host(&mut self, raw: &raw::LatticeHost, gateway: &str) -> LatticeHost {
+        let table = KeyPath::of("lattice.host");
+        let key = |key: &str| table.key(key);
+        let lattice = match &raw.lattice {
+            Some(name) => self.name(&key("lattice"), name),
+            None => gateway.to_owned(),
+        };
+        let friendly_name = match &raw.friendly_name {
+            Some(name) => self.text(&key("friendly_name"), name, LABEL_CHARS_MAX),
+            None => gateway.to_owned(),
+        };
+        if !raw.prefix.split('.').all(names::is_name) {
+            self.refuse(&key("prefix"), Fault::Subject { subject: raw.prefix.clone() });
+        }
+        let labels = key("labels");
+        self.count(&labels, raw.labels.len(), HOST_LABELS_MAX);
+        for (name, value) in &raw.labels {
+            if !names::is_label(name) || name.to_lowercase().starts_with("hostcore.") {
+                self.refuse(&labels, Fault::HostLabel { name: name.clone() });
+            }
+            self.text(&labels.key(name), value, LABEL_CHARS_MAX);
+        }
+        LatticeHost {
+            serve: raw.serve,
+            lattice,
+            friendly_name,
+            prefix: raw.prefix.clone(),
+            heartbeat: self.duration(&key("heartbeat"), raw.heartbeat, HEARTBEAT_MIN, HEARTBEAT_MAX),
+            auctions: raw.auctions,
+            labels: raw.labels.clone(),
+        }
     }
 
     fn leaf(&mut self, raw: &raw::Leaf, mode: raw::Mode) -> Leaf {

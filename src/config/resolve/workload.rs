@@ -1,47 +1,28 @@
 //! `[[component]]` with `kind = "wasmcloud"`, and its links.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use super::{FileKind, Judge};
 use crate::config::diagnose::nearest;
 use crate::config::fault::Fault;
 use crate::config::raw::{self, Interface, Provider};
 use crate::config::tree::KeyPath;
+use crate::config::workload::{
+    BLOB_BYTES, BLOB_BYTES_MAX, BLOB_BYTES_MIN, BLOB_OBJECTS, BLOB_OBJECTS_MAX, CONNECTIONS_OUT, DEADLINE,
+    EVERY_MAX, EVERY_MIN, INBOX_BYTES, INBOX_MESSAGES, KEYVALUE_BYTES, KEYVALUE_BYTES_MAX,
+    KEYVALUE_BYTES_MIN, KEYVALUE_KEYS, KEYVALUE_KEYS_MAX, LINKS_MAX, MAP_MAX, MESSAGES_IN_PER_SECOND,
+    MESSAGES_OUT_PER_SECOND, TOPICS_MAX, WORKLOADS_MAX,
+};
 use crate::config::{
     Access, Component, Config, Inbox, Link, LinkEnd, Overflow, SecretFile, Source, Target, Workload, names,
 };
 
-/// Most of them: each is a task and a connection, and the memory of the smallest board is 512 MiB.
-const WORKLOADS_MAX: usize = 16;
-/// Most links of one, topics or subjects of a link, and entries of its map.
-const LINKS_MAX: usize = 16;
-const TOPICS_MAX: usize = 64;
-const MAP_MAX: usize = 64;
 /// Most secrets of one, and the longest name for one.
 const SECRETS_MAX: usize = 32;
 const SECRET_NAME_CHARS_MAX: usize = 128;
 
-const INBOX_MESSAGES: i64 = 256;
-const INBOX_BYTES: u64 = 1 << 20;
-const MESSAGES_IN_PER_SECOND: i64 = 1_000;
-const MESSAGES_OUT_PER_SECOND: i64 = 200;
 const MESSAGES_PER_SECOND_MAX: u32 = 100_000;
-/// A component works on one thing at a time; four are for those that ask several hosts for it.
-const CONNECTIONS_OUT: i64 = 4;
 const CONNECTIONS_OUT_MAX: usize = 64;
-const KEYVALUE_BYTES: u64 = 1 << 20;
-const KEYVALUE_KEYS: i64 = 10_000;
-const BLOB_BYTES: u64 = 64 << 20;
-const BLOB_OBJECTS: i64 = 1_000;
-/// Most objects of a link: what is known of each is in memory, some 150 bytes beside its name.
-const BLOB_OBJECTS_MAX: u64 = 100_000;
-/// Shortest and longest time between two messages of a timer: a tenth of the rate that a component has by default, a day.
-const EVERY_MIN: Duration = Duration::from_millis(10);
-const EVERY_MAX: Duration = Duration::from_secs(24 * 3600);
-
-/// Longest time one call may take, waiting included, when nothing is said.
-const DEADLINE: Duration = Duration::from_secs(5);
 
 impl Judge<'_> {
     /// What stands in a `[[component]]` beside what every component has.
@@ -78,7 +59,7 @@ impl Judge<'_> {
             ),
             bytes_max: usize::try_from(self.bytes(
                 &key("inbox_bytes_max"),
-                raw.inbox_bytes_max.map_or(INBOX_BYTES, |bytes| bytes.0),
+                raw.inbox_bytes_max.map_or(INBOX_BYTES as u64, |bytes| bytes.0),
                 1 << 10,
                 64 << 20,
             ))
@@ -251,12 +232,12 @@ impl Judge<'_> {
         let raw = raw.unwrap_or(&none);
         let bytes = raw.bytes_max.map_or(KEYVALUE_BYTES, |bytes| bytes.0);
         LinkEnd::KeyValue {
-            bytes_max: self.bytes(&path.key("bytes_max"), bytes, 1 << 10, 256 << 20),
+            bytes_max: self.bytes(&path.key("bytes_max"), bytes, KEYVALUE_BYTES_MIN, KEYVALUE_BYTES_MAX),
             keys_max: self.whole_number(
                 &path.key("keys_max"),
                 raw.keys_max.unwrap_or(KEYVALUE_KEYS),
                 1,
-                1_000_000,
+                KEYVALUE_KEYS_MAX,
             ),
         }
     }
@@ -267,7 +248,7 @@ impl Judge<'_> {
         let bytes = raw.bytes_max.map_or(BLOB_BYTES, |bytes| bytes.0);
         let objects = raw.objects_max.unwrap_or(BLOB_OBJECTS);
         LinkEnd::Blobs {
-            bytes_max: self.bytes(&path.key("bytes_max"), bytes, 64 << 10, 1 << 40),
+            bytes_max: self.bytes(&path.key("bytes_max"), bytes, BLOB_BYTES_MIN, BLOB_BYTES_MAX),
             objects_max: self.whole_number(&path.key("objects_max"), objects, 1, BLOB_OBJECTS_MAX),
         }
     }
@@ -310,9 +291,7 @@ impl Judge<'_> {
         let path = path.key("subjects");
         self.count(&path, subjects.len(), TOPICS_MAX);
         for (n, subject) in subjects.iter().enumerate() {
-            let good = subject.split_once('|').map_or(subject.as_str(), |(subject, _)| subject);
-            let is_token = |token: &str| !token.is_empty() && !token.contains(char::is_whitespace);
-            if !good.split('.').all(is_token) || good.len() > 1024 {
+            if !names::is_subject(subject) {
                 self.refuse(&path.item(n), Fault::Subject { subject: subject.clone() });
             }
         }

@@ -41,9 +41,13 @@ impl Roster {
         desk: &mut Desk<'_>,
         sink: Sink<'_>,
     ) {
-        for neighbour in &around.neighbours {
+        let Some(mut looks) = (around.look)() else { return };
+        for (_, name) in self.raised.iter().filter(|(stream, _)| *stream == around.stream) {
+            looks.entry(name.clone()).or_insert(Look::Gone);
+        }
+        for (name, look) in looks {
             let (time, timeline) = around.clock.stamp();
-            if let Some(alarm) = self.tell(&neighbour.name, around.stream, time, (neighbour.look)(), desk) {
+            if let Some(alarm) = self.tell(&name, around.stream, time, look, desk) {
                 sink(around.stream, timeline, Worked { readings: Vec::new(), alarms: vec![alarm] });
             }
         }
@@ -66,6 +70,10 @@ impl Roster {
             (Look::Works, true) => {
                 self.raised.remove(&key);
                 (false, format!("component {name} works again"))
+            }
+            (Look::Gone, true) => {
+                self.raised.remove(&key);
+                (false, format!("component {name} is not there any more"))
             }
             _ => return None,
         };

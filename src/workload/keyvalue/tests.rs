@@ -1,5 +1,6 @@
 use super::table::{PAGE_KEYS, usage_of};
 use super::*;
+use crate::platform::vfs;
 
 fn place(component: &str, bucket: &str) -> Place {
     let (component, bucket) = (component.to_owned(), bucket.to_owned());
@@ -116,4 +117,69 @@ fn what_was_committed_is_there_after_a_restart_and_a_damaged_file_is_set_aside()
     let mut third = keeper(folder.path());
     assert_eq!(get_one(&mut third, &place, "k"), None);
     assert!(folder.path().join("state.db.aside").exists());
+}
+
+fn saved(revision: u64, name: &str) -> Save {
+    let row = Row { kind: 1, name: name.into(), revision, origin: 2, content: b"\x01{}".to_vec() };
+    let line = Line { revision, at: 7, origin: 2, text: format!("put {name}") };
+    Save { writes: vec![Write::Put(row)], line, lines_max: 3 }
+}
+
+#[test]
+fn a_save_is_on_flash_when_it_is_answered_and_takes_waiting_values_along() {
+    // Goal: control may answer at once. Method: a value that waits for its commit, a save, and an end without a commit;
+    // then a deletion; the history keeps the newest lines.
+    let folder = tempfile::tempdir().unwrap();
+    let place = place("a", "x");
+    let mut first = keeper(folder.path());
+    set_one(&mut first, &place, "k", b"1").unwrap();
+    first.save(&saved(1, "one")).unwrap();
+    set_one(&mut first, &place, "k", b"2").unwrap();
+    drop(first);
+    let mut second = keeper(folder.path());
+    assert_eq!(get_one(&mut second, &place, "k"), Some(b"1".to_vec()));
+    let Write::Put(row) = saved(1, "one").writes.remove(0) else { unreachable!() };
+    assert_eq!(records::rows(&second.db).unwrap(), [row]);
+    for revision in 2..6 {
+        second.save(&saved(revision, "two")).unwrap();
+    }
+    let gone = Save { writes: vec![Write::Delete { kind: 1, name: "one".into() }], ..saved(6, "two") };
+    second.save(&gone).unwrap();
+    let names: Vec<String> = records::rows(&second.db).unwrap().into_iter().map(|row| row.name).collect();
+    assert_eq!(names, ["two"]);
+    let revisions = |newest| -> Vec<u64> {
+        records::lines(&second.db, newest).unwrap().iter().map(|line| line.revision).collect()
+    };
+    assert_eq!((revisions(10), revisions(1)), (vec![6, 5, 4], vec![6]));
+}
+
+#[test]
+fn a_file_of_the_first_version_gets_what_it_lacks() {
+    // Goal: a gateway that is updated keeps its components' values. Method: a file as version 1 made it, with a value.
+    let folder = tempfile::tempdir().unwrap();
+    let db = Connection::open(folder.path().join("state.db")).unwrap();
+    db.execute_batch(
+        "CREATE TABLE value (
+            id INTEGER PRIMARY KEY,
+            component TEXT NOT NULL, link TEXT NOT NULL, bucket TEXT NOT NULL, key TEXT NOT NULL,
+            value BLOB NOT NULL,
+            UNIQUE (component, link, bucket, key)
+        ) STRICT;
+        INSERT INTO value (component, link, bucket, key, value) VALUES ('a', 'default', 'b', 'k', x'31');
+        PRAGMA user_version = 1",
+    )
+    .unwrap();
+    drop(db);
+    let mut keeper = keeper(folder.path());
+    let place = Place { bucket: "b".into(), ..place("a", "x") };
+    assert_eq!(get_one(&mut keeper, &place, "k"), Some(b"1".to_vec()));
+    keeper.save(&saved(1, "one")).unwrap();
+    drop(keeper);
+    let db = Connection::open(folder.path().join("state.db")).unwrap();
+    let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+    assert_eq!(version, 2);
+    db.pragma_update(None, "user_version", 3).unwrap();
+    drop(db);
+    let refused = Keeper::open(folder.path(), Duration::from_secs(1)).unwrap_err();
+    assert!(matches!(refused, KeeperError::Newer { .. }), "{refused}");
 }

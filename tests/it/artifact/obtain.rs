@@ -5,9 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use frond::artifact::detached;
+use frond::artifact::examine::ExamineError;
 use frond::artifact::obtain::{ObtainError, Obtained, Present, Sources};
 use frond::artifact::registry::Registries;
-use frond::artifact::trust::{Policy, Refusal, Signer, Trust, Unsigned};
+use frond::artifact::trust::{Policy, Refusal, Trust, Unsigned};
+use frond::config::Signer;
 use frond::runtime::Digest;
 use nkeys::KeyPair;
 
@@ -22,14 +24,26 @@ fn guest(name: &str) -> Vec<u8> {
 
 fn policy(key: &KeyPair, interfaces: Option<&[&str]>) -> Policy {
     let interfaces = interfaces.map(|all| all.iter().map(|one| (*one).to_owned()).collect());
-    let signer = Signer { name: "works".into(), key: key.public_key(), interfaces };
+    let signer = Signer {
+        name: "works".into(),
+        key: key.public_key(),
+        components: None,
+        interfaces,
+        providers: None,
+        device_write: Vec::new(),
+    };
     Policy { signers: vec![signer], unsigned: Unsigned::Refused }
 }
 
 fn sources(rig: &Rig, keeper: &Keeper, policy: Policy) -> Sources {
-    let folder = rig.folder.path().join("own");
-    fs::create_dir_all(&folder).unwrap();
-    Sources { desk: keeper.desk().clone(), folder, registries: Registries::new(None), policy }
+    fs::create_dir_all(own(rig)).unwrap();
+    let folders = vec![rig.folder.path().join("none"), own(rig)];
+    Sources::new(keeper.desk().clone(), folders, Registries::new(None), policy)
+}
+
+/// The folder that `file://` leads into.
+fn own(rig: &Rig) -> PathBuf {
+    rig.folder.path().join("own")
 }
 
 fn online(rig: &Rig) -> Present {
@@ -108,7 +122,7 @@ async fn a_file_of_the_site_is_judged_like_any_other_and_comes_from_its_folder_o
     let keeper = rig.keeper();
     let (key, wasm) = (KeyPair::new_account(), guest("clerk"));
     let sources = sources(&rig, &keeper, policy(&key, None));
-    let folder = sources.folder.clone();
+    let folder = own(&rig);
     fs::write(folder.join("a.wasm"), &wasm).unwrap();
     fs::write(rig.folder.path().join("secret"), &wasm).unwrap();
     std::os::unix::fs::symlink(rig.folder.path().join("secret"), folder.join("out.wasm")).unwrap();
@@ -127,5 +141,5 @@ async fn a_file_of_the_site_is_judged_like_any_other_and_comes_from_its_folder_o
     }
     fs::write(folder.join("core.wasm"), b"\0asm\x01\0\0\0").unwrap();
     let error = obtain(folder.join("core.wasm")).await.unwrap_err();
-    assert!(matches!(error, ObtainError::Imports { .. }), "{error}");
+    assert!(matches!(error, ObtainError::Examine { source: ExamineError::Imports(_), .. }), "{error}");
 }

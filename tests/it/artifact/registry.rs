@@ -5,13 +5,14 @@ use std::fs;
 use std::sync::{Arc, Mutex};
 
 use data_encoding::{BASE64, HEXLOWER};
-use frond::artifact::registry::{Credentials, Image, Registries, RegistryError, WireError};
+use frond::artifact::registry::{Credentials, Image, Registries, RegistryError, Told, WireError};
 use frond::artifact::store::{Kept, StoreError};
 use frond::artifact::{Version, desk};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -19,29 +20,29 @@ use super::{Keeper, PATIENCE, content};
 
 /// What the double does beside, or instead of, what it should.
 #[derive(Debug, Clone, Default)]
-struct Manner {
+pub struct Manner {
     /// Wants a token, which it gives to this name and password.
-    account: Option<(&'static str, &'static str)>,
+    pub account: Option<(&'static str, &'static str)>,
     /// Wants name and password itself.
-    basic: Option<(&'static str, &'static str)>,
+    pub basic: Option<(&'static str, &'static str)>,
     /// Sends blobs from there.
-    elsewhere: Option<String>,
+    pub elsewhere: Option<String>,
     /// Ends a blob after so many bytes of an answer.
-    cut_after: Option<usize>,
+    pub cut_after: Option<usize>,
     /// Knows no ranges.
-    whole_only: bool,
+    pub whole_only: bool,
     /// Sends this blob instead.
-    other_blob: Option<Vec<u8>>,
+    pub other_blob: Option<Vec<u8>>,
     /// Sends this manifest instead.
-    manifest: Option<Vec<u8>>,
+    pub manifest: Option<Vec<u8>>,
     /// Sends everybody there for a token.
-    realm: Option<String>,
+    pub realm: Option<String>,
     /// Never stops sending a manifest.
-    endless: bool,
+    pub endless: bool,
 }
 
 /// A registry with one image, `plant/press:1`.
-struct Shop {
+pub struct Shop {
     port: u16,
     manner: Arc<Mutex<Manner>>,
     /// The lines that came: first line, range and credentials.
@@ -62,7 +63,7 @@ fn manifest(blob: &[u8]) -> Vec<u8> {
 // === impl Shop ===
 
 impl Shop {
-    async fn open(blob: Vec<u8>, manner: Manner) -> Shop {
+    pub async fn open(blob: Vec<u8>, manner: Manner) -> Shop {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (manner, asked) = (Arc::new(Mutex::new(manner)), Arc::<Mutex<Vec<String>>>::default());
@@ -78,7 +79,7 @@ impl Shop {
         Shop { port, manner, asked, _tasks: tasks }
     }
 
-    fn host(&self) -> String {
+    pub fn host(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
@@ -175,6 +176,7 @@ struct Till {
     folder: TempDir,
     keeper: Keeper,
     registries: Registries,
+    told: Option<watch::Sender<Told>>,
 }
 
 impl Till {
@@ -183,7 +185,7 @@ impl Till {
         let keeper = Keeper::open(folder.path());
         let mut registries = Registries::new(None);
         registries.plain = shops.iter().map(|shop| shop.host()).collect();
-        Till { folder, keeper, registries }
+        Till { folder, keeper, registries, told: None }
     }
 
     async fn fetch(&self, shop: &Shop, version: &Version) -> Result<Kept, RegistryError> {
@@ -197,9 +199,18 @@ impl Till {
         fs::read(self.keeper.desk().find("press".into()).await.unwrap().expect("it is kept").1).unwrap()
     }
 
+    /// By a file of the site's.
     fn know(&mut self, shop: &Shop, username: &str, password: &str) {
+        let file = self.folder.path().join("password");
+        fs::write(&file, format!("{password}\n")).unwrap();
+        self.registries.logins = BTreeMap::from([(shop.host(), (username.into(), file))]);
+    }
+
+    /// By the lattice.
+    fn hear(&mut self, shop: &Shop, username: &str, password: &str) {
         let credentials = Credentials { username: username.into(), password: password.into() };
-        self.registries.credentials = BTreeMap::from([(shop.host(), credentials)]);
+        let (told, heard) = watch::channel(BTreeMap::from([(shop.host(), credentials)]));
+        (self.registries.told, self.told) = (heard, Some(told));
     }
 }
 
@@ -210,7 +221,7 @@ fn one() -> Version {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_image_is_fetched_by_tag_and_by_digest_with_and_without_credentials() {
     // Goal: the usual registries work. Method: open; with a token for anybody, for an account, with a password; blobs that
-    // are elsewhere, where no credentials may go.
+    // are elsewhere, where no credentials may go. Passwords from a file and from the lattice, whose word comes second.
     let blob = content(1, 700_000);
     let cases = [
         (Manner::default(), None),
@@ -226,10 +237,13 @@ async fn an_image_is_fetched_by_tag_and_by_digest_with_and_without_credentials()
             if let Some(password) = password {
                 let error = till.fetch(&shop, &version).await.unwrap_err();
                 assert!(matches!(error, RegistryError::Denied { .. }), "{error}");
-                till.know(&shop, "plant", "wrong");
+                till.hear(&shop, "plant", "wrong");
                 let error = till.fetch(&shop, &version).await.unwrap_err();
                 assert!(matches!(error, RegistryError::Denied { .. }), "{error}");
-                till.know(&shop, "plant", password);
+                match version {
+                    Version::Tag(_) => till.know(&shop, "plant", password),
+                    Version::Digest(_) => till.hear(&shop, "plant", password),
+                }
             }
             till.fetch(&shop, &version).await.unwrap();
             assert_eq!(till.read().await, blob);

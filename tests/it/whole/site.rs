@@ -261,6 +261,12 @@ impl Site {
         tokio::time::timeout(FACT_MAX, child.wait()).await.expect("it ends in time").unwrap()
     }
 
+    /// Waits for its end, which it comes to by itself.
+    pub async fn ended(&mut self, role: Role) -> std::process::ExitStatus {
+        let mut child = self.children.remove(&role).unwrap();
+        tokio::time::timeout(FACT_MAX, child.wait()).await.expect("it ends in time").unwrap()
+    }
+
     /// Stops it with SIGKILL, as a power cut does.
     pub async fn kill(&mut self, role: Role) {
         self.stop(role, Signal::SIGKILL).await;

@@ -1,0 +1,404 @@
+//! `frond link`, `config`, `label`, `provider` and `history`, and `frond component ls`, `put` and `rm`: what is desired of
+//! this gateway, on the gateway itself, with or without a lattice.
+
+use anyhow::{Context as _, bail};
+use clap::Subcommand;
+use jiff::Timestamp;
+
+use super::exit::Exit;
+use super::output;
+use super::status::GatewayArgs;
+use crate::console::{self, Request};
+use crate::control::bounds::HISTORY_ROWS_MAX;
+use crate::control::{Command, Component, Link, Overview, Pairs, Provenance, Provider, Replacing, Told};
+use crate::runtime::Answer;
+
+/// Links between components and providers.
+#[derive(Debug, Subcommand)]
+pub enum LinkCommand {
+    /// All links, and what is wrong with them
+    Ls(LsArgs),
+    /// Link a component with a provider
+    Put(PutLinkArgs),
+    /// Take a link away
+    Rm(RmLinkArgs),
+}
+
+/// Named configurations.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// All configurations with their values
+    Ls(LsArgs),
+    /// Give a configuration these values and no others
+    Put {
+        /// Its name
+        name: String,
+        /// Its values
+        #[arg(value_name = "KEY=VALUE")]
+        values: Vec<String>,
+        #[command(flatten)]
+        gateway: GatewayArgs,
+    },
+    /// Take a configuration away
+    Rm {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        gateway: GatewayArgs,
+    },
+}
+
+/// Labels of the gateway, by which controllers place work.
+#[derive(Debug, Subcommand)]
+pub enum LabelCommand {
+    /// All labels
+    Ls(LsArgs),
+    /// Set a label
+    Put {
+        /// The label
+        #[arg(value_name = "KEY=VALUE")]
+        label: String,
+        #[command(flatten)]
+        gateway: GatewayArgs,
+    },
+    /// Take a label away
+    Rm {
+        /// Its name
+        key: String,
+        #[command(flatten)]
+        gateway: GatewayArgs,
+    },
+}
+
+/// Providers: what links lead to.
+#[derive(Debug, Subcommand)]
+pub enum ProviderCommand {
+    /// All providers
+    Ls(LsArgs),
+    /// Have a provider, such as frond+builtin://mqtt
+    Put {
+        /// What links call it
+        id: String,
+        /// Which
+        reference: String,
+        /// A configuration that its links begin with; once for each
+        #[arg(long, value_name = "CONFIGURATION")]
+        with: Vec<String>,
+        #[command(flatten)]
+        gateway: GatewayArgs,
+    },
+    /// Have it no longer
+    Rm {
+        /// What links call it
+        id: String,
+        #[command(flatten)]
+        gateway: GatewayArgs,
+    },
+}
+
+/// Arguments of `frond component put`.
+#[derive(Debug, clap::Args)]
+pub struct PutComponentArgs {
+    /// What links call it
+    id: String,
+    /// Its artifact, such as file:///usr/share/frond/components/desk.wasm
+    reference: String,
+    /// Calls at a time
+    #[arg(long, default_value_t = 1)]
+    limit: u32,
+    /// A configuration for it; once for each
+    #[arg(long, value_name = "CONFIGURATION")]
+    with: Vec<String>,
+    #[command(flatten)]
+    gateway: GatewayArgs,
+}
+
+/// Arguments of `frond component rm`.
+#[derive(Debug, clap::Args)]
+pub struct RmComponentArgs {
+    /// What links call it
+    id: String,
+    #[command(flatten)]
+    gateway: GatewayArgs,
+}
+
+/// Arguments of a list.
+#[derive(Debug, clap::Args)]
+pub struct LsArgs {
+    #[command(flatten)]
+    pub(super) gateway: GatewayArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Arguments of `frond link put`.
+#[derive(Debug, clap::Args)]
+pub struct PutLinkArgs {
+    /// Where calls come from
+    source: String,
+    /// Where they go
+    target: String,
+    /// Of the interfaces, such as wasi:keyvalue
+    #[arg(value_name = "NAMESPACE:PACKAGE")]
+    package: String,
+    /// Interfaces of the package; once for each
+    #[arg(long = "interface", required = true)]
+    interfaces: Vec<String>,
+    /// Name of the link
+    #[arg(long, default_value = "default")]
+    name: String,
+    /// A configuration for the source; once for each
+    #[arg(long)]
+    source_config: Vec<String>,
+    /// A configuration for the target; once for each
+    #[arg(long)]
+    target_config: Vec<String>,
+    #[command(flatten)]
+    gateway: GatewayArgs,
+}
+
+/// Arguments of `frond link rm`.
+#[derive(Debug, clap::Args)]
+pub struct RmLinkArgs {
+    /// Where calls come from
+    source: String,
+    /// Of the interfaces
+    #[arg(value_name = "NAMESPACE:PACKAGE")]
+    package: String,
+    /// Name of the link
+    #[arg(long, default_value = "default")]
+    name: String,
+    #[command(flatten)]
+    gateway: GatewayArgs,
+}
+
+/// Arguments of `frond history`.
+#[derive(Debug, clap::Args)]
+pub struct HistoryArgs {
+    /// How many of the newest changes
+    #[arg(long, default_value_t = 20)]
+    count: u32,
+    #[command(flatten)]
+    list: LsArgs,
+}
+
+/// `frond link`.
+pub async fn link(command: LinkCommand) -> anyhow::Result<Exit> {
+    match command {
+        LinkCommand::Ls(args) => {
+            let overview = overview(&args.gateway).await?;
+            if args.json {
+                let links: Vec<_> = overview.desired.links.values().collect();
+                output::line(serde_json::to_string_pretty(&links)?);
+                return Ok(Exit::Ok);
+            }
+            for item in overview.desired.links.values() {
+                output::line(link_line(&item.spec, item.origin.word(), item.revision));
+                for (link, why) in overview.troubles.iter().filter(|(link, _)| *link == item.spec) {
+                    output::line(format_args!("  leads nowhere: {why}, link {}", link.name));
+                }
+            }
+            Ok(Exit::Ok)
+        }
+        LinkCommand::Put(args) => {
+            let (wit_namespace, wit_package) = package(&args.package)?;
+            let link = Link {
+                source_id: args.source,
+                target: args.target,
+                name: args.name,
+                wit_namespace,
+                wit_package,
+                interfaces: args.interfaces,
+                source_config: args.source_config,
+                target_config: args.target_config,
+            };
+            say(&args.gateway, Command::PutLink { link }).await
+        }
+        LinkCommand::Rm(args) => {
+            let (wit_namespace, wit_package) = package(&args.package)?;
+            let command =
+                Command::DeleteLink { source_id: args.source, name: args.name, wit_namespace, wit_package };
+            say(&args.gateway, command).await
+        }
+    }
+}
+
+/// `frond config`.
+pub async fn config(command: ConfigCommand) -> anyhow::Result<Exit> {
+    match command {
+        ConfigCommand::Ls(args) => {
+            let overview = overview(&args.gateway).await?;
+            if args.json {
+                output::line(serde_json::to_string_pretty(&overview.desired.configs)?);
+                return Ok(Exit::Ok);
+            }
+            for (name, item) in &overview.desired.configs {
+                output::line(format_args!("{name} ({}, revision {})", item.origin.word(), item.revision));
+                item.spec.iter().for_each(|(key, value)| output::line(format_args!("  {key} = {value}")));
+            }
+            Ok(Exit::Ok)
+        }
+        ConfigCommand::Put { name, values, gateway } => {
+            let values: Pairs = values.iter().map(|text| pair(text)).collect::<anyhow::Result<_>>()?;
+            say(&gateway, Command::PutConfig { name, values }).await
+        }
+        ConfigCommand::Rm { name, gateway } => say(&gateway, Command::DeleteConfig { name }).await,
+    }
+}
+
+/// `frond label`.
+pub async fn label(command: LabelCommand) -> anyhow::Result<Exit> {
+    match command {
+        LabelCommand::Ls(args) => {
+            let overview = overview(&args.gateway).await?;
+            if args.json {
+                output::line(serde_json::to_string_pretty(&overview.labels)?);
+                return Ok(Exit::Ok);
+            }
+            for (key, value) in &overview.labels {
+                let item = overview.desired.labels.get(key);
+                let origin = item.map_or("local file", |item| item.origin.word());
+                output::line(format_args!("{key} = {value} ({origin})"));
+            }
+            Ok(Exit::Ok)
+        }
+        LabelCommand::Put { label, gateway } => {
+            let (key, value) = pair(&label)?;
+            say(&gateway, Command::PutLabel { key, value }).await
+        }
+        LabelCommand::Rm { key, gateway } => say(&gateway, Command::DeleteLabel { key }).await,
+    }
+}
+
+/// `frond provider`.
+pub async fn provider(command: ProviderCommand) -> anyhow::Result<Exit> {
+    match command {
+        ProviderCommand::Ls(args) => {
+            let providers = overview(&args.gateway).await?.desired.providers;
+            if args.json {
+                output::line(serde_json::to_string_pretty(&providers)?);
+                return Ok(Exit::Ok);
+            }
+            for (id, item) in &providers {
+                let (origin, revision) = (item.origin.word(), item.revision);
+                output::line(format_args!("{id} {} ({origin}, revision {revision})", item.spec.reference));
+            }
+            Ok(Exit::Ok)
+        }
+        ProviderCommand::Put { id, reference, with, gateway } => {
+            let provider = Provider { reference, config: with, annotations: Pairs::new() };
+            say(&gateway, Command::StartProvider { id, provider }).await
+        }
+        ProviderCommand::Rm { id, gateway } => say(&gateway, Command::StopProvider { id }).await,
+    }
+}
+
+/// `frond component put`. Whether it works is seen afterwards: nobody waits for a compiler here.
+pub async fn put_component(args: PutComponentArgs) -> anyhow::Result<Exit> {
+    let PutComponentArgs { id, reference, limit, with, gateway } = args;
+    let component = Component { reference, limit, config: with, ..Component::default() };
+    say(&gateway, Command::Scale { id, component, replacing: Replacing::Allowed }).await
+}
+
+/// `frond component rm`.
+pub async fn remove_component(args: RmComponentArgs) -> anyhow::Result<Exit> {
+    let (component, replacing) = (Component::default(), Replacing::NotAllowed);
+    let command = Command::Scale { id: args.id, component, replacing };
+    say(&args.gateway, command).await
+}
+
+/// `frond component ls`.
+pub async fn components(args: LsArgs) -> anyhow::Result<Exit> {
+    let components = overview(&args.gateway).await?.components;
+    if args.json {
+        output::line(serde_json::to_string_pretty(&components)?);
+        return Ok(Exit::Ok);
+    }
+    for component in &components {
+        let origin = component.origin.word();
+        output::line(format_args!(
+            "{} {} ({origin}): {}",
+            component.id, component.reference, component.state
+        ));
+        if let Some(Provenance { digest, signer, claims }) = &component.provenance {
+            let by = match (signer, claims) {
+                (Some(signer), _) => format!("signed by {signer}"),
+                (None, Some(claims)) => format!("signed by {}, whom nobody here trusts", claims.issuer),
+                (None, None) => "signed by nobody".to_owned(),
+            };
+            output::line(format_args!("  sha256:{digest}, {by}"));
+        }
+        if let Some(reason) = &component.reason {
+            output::line(format_args!("  {reason}"));
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+/// `frond history`.
+pub async fn history(args: HistoryArgs) -> anyhow::Result<Exit> {
+    let newest = args.count.min(HISTORY_ROWS_MAX);
+    let lines: Vec<Told> = console::ask(&args.list.gateway.socket()?, Request::History { newest }).await?;
+    if args.list.json {
+        output::line(serde_json::to_string_pretty(&lines)?);
+        return Ok(Exit::Ok);
+    }
+    for line in lines.iter().rev() {
+        let at =
+            Timestamp::from_nanosecond(i128::from(line.at)).map_or(String::new(), |at| format!("{at:.0}"));
+        let origin = line.origin.map_or("unknown", |origin| origin.word());
+        output::line(format_args!("{:>6}  {at}  {origin:<10} {}", line.revision, line.text));
+    }
+    Ok(Exit::Ok)
+}
+
+async fn overview(gateway: &GatewayArgs) -> anyhow::Result<Overview> {
+    Ok(console::ask(&gateway.socket()?, Request::Overview).await?)
+}
+
+/// Gives a command and prints the answer.
+async fn say(gateway: &GatewayArgs, command: Command) -> anyhow::Result<Exit> {
+    match console::ask(&gateway.socket()?, Request::Control { command }).await? {
+        Answer::Done(what) => {
+            // A component is put to work after the answer.
+            output::line(if what.is_empty() {
+                "kept; `frond component ls` says how it fares"
+            } else {
+                &what
+            });
+            Ok(Exit::Ok)
+        }
+        Answer::Refused(why) => {
+            eprintln!("frond: {why}");
+            Ok(Exit::Failure)
+        }
+    }
+}
+
+fn package(text: &str) -> anyhow::Result<(String, String)> {
+    match text.split_once(':') {
+        Some((namespace, package)) => Ok((namespace.to_owned(), package.to_owned())),
+        None => bail!("{text:?} is not NAMESPACE:PACKAGE, such as wasi:keyvalue"),
+    }
+}
+
+fn pair(text: &str) -> anyhow::Result<(String, String)> {
+    let (key, value) = text.split_once('=').with_context(|| format!("{text:?} is not KEY=VALUE"))?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn link_line(link: &Link, origin: &str, revision: u64) -> String {
+    let list = |names: &[String]| if names.is_empty() { "-".to_owned() } else { names.join(",") };
+    format!(
+        "{} -> {} {}:{}/{} \"{}\", configurations {} -> {} ({origin}, revision {revision})",
+        link.source_id,
+        link.target,
+        link.wit_namespace,
+        link.wit_package,
+        link.interfaces.join(","),
+        link.name,
+        list(&link.source_config),
+        list(&link.target_config)
+    )
+}

@@ -1,0 +1,23 @@
+//! What is configured of the gateway as a host of a wasmCloud lattice.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The gateway as a host of a wasmCloud lattice.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LatticeHost {
+    /// Whether it is one. Default yes.
+    pub serve: bool,
+    /// Name of the lattice. Default: the gateway's name, so that no two gateways share one.
+    pub lattice: String,
+    /// What people call it. Default: the gateway's name.
+    pub friendly_name: String,
+    /// First tokens of control subjects. Default `wasmbus.ctl`.
+    pub prefix: String,
+    /// Between two heartbeats, 1 s to 60 s. Default 30 s; wadm forgets a host after 70.
+    pub heartbeat: Duration,
+    /// Whether it bids for components and providers. Default yes.
+    pub auctions: bool,
+    /// What it is and where, for whoever places work.
+    pub labels: BTreeMap<String, String>,
+}

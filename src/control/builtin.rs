@@ -1,0 +1,54 @@
+//! The providers that a gateway has in itself, by the references that controllers start them with. Pure.
+
+use super::command::Refusal;
+
+/// A provider of the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Builtin {
+    /// Messages by the gateway's listener or the broker on site.
+    Mqtt,
+    /// Messages by the lattice.
+    Nats,
+    /// Messages by the gateway's clock.
+    Timer,
+    /// Values in `state.db`.
+    KeyValue,
+    /// Objects in files.
+    Blobs,
+    /// Devices wired to the gateway.
+    Devices,
+}
+
+const NAMES: [(&str, Builtin); 6] = [
+    ("mqtt", Builtin::Mqtt),
+    ("messaging-nats", Builtin::Nats),
+    ("timer", Builtin::Timer),
+    ("keyvalue-sqlite", Builtin::KeyValue),
+    ("blobstore-fs", Builtin::Blobs),
+    ("devices", Builtin::Devices),
+];
+
+// === impl Builtin ===
+
+impl Builtin {
+    /// The provider that a reference means, or why a gateway does not have it.
+    pub fn of(reference: &str) -> Result<Builtin, Refusal> {
+        let ours = reference.strip_prefix("frond+builtin://");
+        let Some(name) = ours.or_else(|| reference.strip_prefix("wasmcloud+builtin://")) else {
+            return Err(Refusal::Binary { has: has() });
+        };
+        let found = NAMES.iter().find(|(known, _)| *known == name).map(|(_, builtin)| *builtin);
+        // Under wasmCloud's scheme only what wasmCloud has there: anything else is somebody's mistake.
+        let found = found.filter(|builtin| ours.is_some() || *builtin == Builtin::Nats);
+        found.ok_or_else(|| Refusal::NoBuiltin { name: name.chars().take(80).collect(), has: has() })
+    }
+
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        NAMES.iter().find(|(_, builtin)| *builtin == self).map_or("", |(name, _)| name)
+    }
+}
+
+fn has() -> String {
+    NAMES.map(|(name, _)| format!("frond+builtin://{name}")).join(", ")
+}

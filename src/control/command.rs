@@ -1,0 +1,186 @@
+//! What can be asked for, why it is refused, and what is told afterwards. No protocol is named here: the local socket and
+//! the lattice both speak this.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::desired::{Component, Link, LinkKey, Provider};
+use crate::artifact::claims::Claims;
+
+/// Names and values.
+pub type Pairs = BTreeMap<String, String>;
+
+/// Who asked. The numbers are in `state.db`: append only, never renumber.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[repr(u8)]
+pub enum Origin {
+    /// The gateway's configuration.
+    LocalFile = 1,
+    /// Controllers of the lattice.
+    Lattice = 2,
+    /// Somebody at the gateway, by its local socket.
+    Site = 3,
+}
+
+/// What may be done to the reference of a component that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Replacing {
+    /// It becomes the one that is given.
+    Allowed,
+    /// It stays.
+    NotAllowed,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "do")]
+#[allow(missing_docs)]
+pub enum Command {
+    /// A component is to run, with at most so many calls at a time; 0 stops it.
+    Scale { id: String, component: Component, replacing: Replacing },
+    /// A component that is there is to run from another artifact. Without annotations it keeps those it has.
+    Update { id: String, reference: String, annotations: Option<Pairs> },
+    /// A provider is to be there.
+    StartProvider { id: String, provider: Provider },
+    /// A provider is not to be there.
+    StopProvider { id: String },
+    /// A link is to be there.
+    PutLink { link: Link },
+    /// A link is not.
+    DeleteLink { source_id: String, name: String, wit_namespace: String, wit_package: String },
+    /// A named configuration is to have these values.
+    PutConfig { name: String, values: Pairs },
+    /// A named configuration is not to be there.
+    DeleteConfig { name: String },
+    /// A label is to have this value.
+    PutLabel { key: String, value: String },
+    /// A label is not to be there.
+    DeleteLabel { key: String },
+}
+
+/// Why a command is refused; it has changed nothing. The texts of wasmCloud's hosts are theirs, word for word.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum Refusal {
+    #[error("component {id} not found")]
+    NoComponent { id: String },
+    #[error("provider with that ID is already running")]
+    ProviderRuns,
+    #[error("provider with that ID is not running")]
+    ProviderRunsNot,
+    #[error(
+        "link already exists with different target, consider deleting the existing link or using a different link name"
+    )]
+    LinkTaken,
+    #[error("Failed to validate configuration and secrets. {missing}")]
+    NoConfig { missing: String },
+    #[error("hostcore.* labels cannot be set dynamically")]
+    HostCore,
+    #[error("{what} {name} is set by the gateway's own configuration file and is changed there")]
+    OfTheFile { what: &'static str, name: String },
+    #[error(
+        "a component's identifier is its folder and its name at the broker here: 1 to 64 of A-Z a-z 0-9 _ -, which {id:?} is not"
+    )]
+    ComponentId { id: String },
+    #[error("{what} has a name of 1 to 256 bytes without control characters")]
+    Name { what: &'static str },
+    #[error("the name of a configuration is one token of a subject: no dot, space or wildcard")]
+    ConfigName,
+    #[error("a reference has 1 to 4096 bytes without control characters")]
+    Reference,
+    #[error("a gateway takes {count_max} {what} at most")]
+    Full { what: &'static str, count_max: usize },
+    #[error(
+        "a gateway runs no provider binaries: they are built for servers, and hold the lattice's credentials; it has {has}"
+    )]
+    Binary { has: String },
+    #[error("a gateway has no provider {name:?}; it has {has}")]
+    NoBuiltin { name: String, has: String },
+    #[error("{limit} is {value:?}; a gateway takes {least} to {most}")]
+    Limit { limit: &'static str, value: String, least: u64, most: u64 },
+    #[error("too many changes in a short time: each is written to flash; try again in a minute")]
+    TooFast,
+    #[error("it cannot be kept: {0}")]
+    NotKept(String),
+    #[error("the gateway is stopping")]
+    Stopping,
+}
+
+/// What is told to whoever watches the lattice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Event {
+    /// A component runs as asked, or stopped when the limit is 0.
+    ComponentScaled(Scaled),
+    /// It does not.
+    ComponentScaleFailed {
+        scaled: Scaled,
+        error: String,
+    },
+    ProviderStarted {
+        id: String,
+        provider: Provider,
+    },
+    ProviderStartFailed {
+        id: String,
+        reference: String,
+        error: String,
+    },
+    ProviderStopped {
+        id: String,
+        annotations: Pairs,
+    },
+    LinkSet(Link),
+    LinkSetFailed {
+        link: Link,
+        error: String,
+    },
+    /// With what the link was, if there was one.
+    LinkDeleted {
+        key: LinkKey,
+        was: Option<Link>,
+    },
+    ConfigSet {
+        name: String,
+    },
+    ConfigDeleted {
+        name: String,
+    },
+    LabelsChanged,
+}
+
+/// What an event about a component says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scaled {
+    /// The component.
+    pub id: String,
+    /// Its artifact, as it was given.
+    pub reference: String,
+    /// Calls at a time.
+    pub limit: u32,
+    /// Of whoever asked.
+    pub annotations: Pairs,
+    /// What its signer says of the artifact, once that is known.
+    pub claims: Option<Claims>,
+}
+
+// === impl Origin ===
+
+impl Origin {
+    /// What its number in `state.db` stands for.
+    pub(super) fn of_number(number: u8) -> Option<Origin> {
+        [Origin::LocalFile, Origin::Lattice, Origin::Site].into_iter().find(|origin| *origin as u8 == number)
+    }
+
+    /// In words.
+    pub fn word(self) -> &'static str {
+        match self {
+            Origin::LocalFile => "local file",
+            Origin::Lattice => "lattice",
+            Origin::Site => "site",
+        }
+    }
+}

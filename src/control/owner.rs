@@ -1,0 +1,421 @@
+//! The task that owns the desired state: it works commands off one by one, keeps them, and makes them come true.
+
+mod posts;
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::{error, info, warn};
+
+use super::apply::apply;
+use super::artifact::Artifacts;
+use super::bounds::{self, HISTORY_ROWS_MAX};
+use super::budget::Budget;
+use super::command::{Command, Event, Origin, Refusal, Scaled};
+use super::desired::{Change, Component, Desired, Item, Key, Link, OfTheFile, Spec};
+use super::grants::Surroundings;
+use super::plan::{Plan, troubles};
+use super::record;
+use super::shown::{Shown, Told};
+use crate::artifact::obtain::Obtained;
+use crate::artifact::registry;
+use crate::platform::clock::{self, WallClock};
+use crate::platform::log::chain;
+use crate::supervise::{Crew, Member};
+use crate::workload::{KeepError, KeeperHandle, Kit, Line, Save, View};
+
+/// Commands waiting: the lattice has so many under way at a time, the local socket one.
+const REQUESTS_MAX: usize = 40;
+/// Commands about one component that wait for it to run. Whoever sends more has stopped listening to the first.
+const TELL_MAX: usize = 8;
+
+/// What the task is made from.
+#[derive(Debug)]
+pub struct Setup {
+    /// What the file says.
+    pub file: OfTheFile,
+    /// Views of its components for wasmCloud.
+    pub filed: Vec<Arc<View>>,
+    /// Where links may lead.
+    pub surroundings: Surroundings,
+    /// Where artifacts are.
+    pub artifacts: Artifacts,
+    /// Credentials of registries that the lattice tells.
+    pub told: watch::Sender<registry::Told>,
+    /// Where it is kept.
+    pub keeper: KeeperHandle,
+    /// What components are made with.
+    pub kit: Kit,
+    /// For the history.
+    pub clock: WallClock,
+    /// Where events go; what does not fit is dropped.
+    pub events: mpsc::Sender<Event>,
+}
+
+#[derive(Debug)]
+struct Request {
+    command: Command,
+    by: Origin,
+    reply: oneshot::Sender<Result<String, Refusal>>,
+}
+
+/// How others command, and what they see. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ControlHandle {
+    requests: mpsc::Sender<Request>,
+    keeper: KeeperHandle,
+    told: watch::Sender<registry::Told>,
+    /// The present state.
+    pub shown: watch::Receiver<Arc<Shown>>,
+}
+
+/// The task.
+pub struct Control {
+    setup: Setup,
+    requests: mpsc::Receiver<Request>,
+    shown: watch::Sender<Arc<Shown>>,
+    file: Arc<OfTheFile>,
+    filed: Arc<Vec<Arc<View>>>,
+    desired: Arc<Desired>,
+    /// Of what is desired.
+    troubles: Arc<Vec<(Link, String)>>,
+    /// Whether what runs may not be what is desired.
+    is_due: bool,
+    budget: Budget,
+    /// Artifacts of what is desired, by reference.
+    places: BTreeMap<String, Place>,
+    crew: Crew,
+    posts: BTreeMap<String, Post>,
+    /// Components that somebody waits for.
+    asked: BTreeMap<String, Asked>,
+    /// Components that cannot be made from what is desired.
+    unplanned: BTreeMap<String, String>,
+    searches: FuturesUnordered<BoxFuture<'static, Search>>,
+    trials: FuturesUnordered<BoxFuture<'static, Trial>>,
+    generation: u64,
+    look_again: Option<Instant>,
+    pause: Duration,
+}
+
+/// A reference, and what was found, unless nobody wanted it any more.
+type Search = (String, Option<Result<Obtained, String>>);
+/// A component, which of its tasks, and whether that works.
+type Trial = (String, u64, Result<(), String>);
+
+enum Place {
+    /// The search ends with it.
+    Searched {
+        _stop: DropGuard,
+    },
+    Found(Arc<Obtained>),
+    Missing(String),
+}
+
+/// A component that has a task.
+struct Post {
+    plan: Plan,
+    member: Member,
+    view: Arc<View>,
+    artifact: Arc<Obtained>,
+    generation: u64,
+    /// Whether it works, once that is known.
+    outcome: Option<Result<(), String>>,
+}
+
+/// Who waits for a component, and what becomes of it if it does not work.
+struct Asked {
+    undo: Undo,
+    by: Origin,
+    tell: Vec<Scaled>,
+}
+
+enum Undo {
+    /// It was desired like this before: it stays, and is tried for ever.
+    Nothing,
+    /// What was before is desired again.
+    To(Option<Item<Component>>),
+}
+
+// === impl ControlHandle ===
+
+impl ControlHandle {
+    /// Gives a command. When it is answered with yes it is on flash, and [`ControlHandle::shown`] shows it.
+    pub async fn command(&self, command: Command, by: Origin) -> Result<String, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request { command, by, reply };
+        self.requests.send(request).await.map_err(|_| Refusal::Stopping)?;
+        answer.await.map_err(|_| Refusal::Stopping)?
+    }
+
+    /// Takes credentials of registries, until the process ends; they are never written down.
+    pub fn tell_credentials(&self, told: registry::Told) -> Result<(), Refusal> {
+        let mut all = self.told.borrow().clone();
+        all.extend(told);
+        bounds::registries(&all)?;
+        self.told.send_replace(all);
+        Ok(())
+    }
+
+    /// Waits until what is on flash can be seen: whoever tells of it before tells of a gateway without anything.
+    ///
+    /// Cancel-safe: it only looks.
+    pub async fn restored(&self) {
+        let mut shown = self.shown.clone();
+        // Without a task to restore it there is nothing to wait for.
+        let _ = shown.wait_for(|shown| shown.is_restored).await;
+    }
+
+    /// The newest lines of the history, the newest first.
+    pub async fn history(&self, newest: u32) -> Result<Vec<Told>, KeepError> {
+        let lines = self.keeper.lines(newest.min(HISTORY_ROWS_MAX)).await?;
+        let told = |line: Line| Told {
+            revision: line.revision,
+            at: line.at,
+            origin: Origin::of_number(line.origin),
+            text: line.text,
+        };
+        Ok(lines.into_iter().map(told).collect())
+    }
+}
+
+// === impl Control ===
+
+impl Control {
+    /// The task, and what others have of it.
+    pub fn new(mut setup: Setup) -> (Control, ControlHandle) {
+        let (sender, requests) = mpsc::channel(REQUESTS_MAX);
+        let file = Arc::new(std::mem::take(&mut setup.file));
+        let filed = Arc::new(std::mem::take(&mut setup.filed));
+        let first = Shown { file: Arc::clone(&file), filed: Arc::clone(&filed), ..Shown::default() };
+        let (shown, seen) = watch::channel(Arc::new(first));
+        let handle = ControlHandle {
+            requests: sender,
+            keeper: setup.keeper.clone(),
+            told: setup.told.clone(),
+            shown: seen,
+        };
+        let control = Control {
+            setup,
+            requests,
+            shown,
+            file,
+            filed,
+            desired: Arc::default(),
+            troubles: Arc::default(),
+            is_due: true,
+            budget: Budget::new(clock::boottime()),
+            places: BTreeMap::new(),
+            crew: Crew::new(),
+            posts: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            unplanned: BTreeMap::new(),
+            searches: FuturesUnordered::new(),
+            trials: FuturesUnordered::new(),
+            generation: 0,
+            look_again: None,
+            pause: posts::PAUSE_MIN,
+        };
+        (control, handle)
+    }
+
+    /// Restores what is on flash, and works until stopped. Components are ended with it.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
+        if let Err(error) = self.restore().await {
+            // Readings do not wait for it. What is commanded from now on is kept if the database takes it.
+            error!(reason = %chain(&error), "the desired state cannot be read; nothing of it runs until frond is started again");
+        }
+        self.setup.artifacts.sweep(self.needed()).await;
+        self.look_again_within(posts::PAUSE_MAX);
+        self.bring_about().await;
+        loop {
+            // Cancel-safe: what an arm received is worked off before anything else is looked at.
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some((id, generation, outcome)) = self.trials.next() => self.settled(&id, generation, outcome),
+                Some((reference, found)) = self.searches.next() => self.found(reference, found),
+                () = sleep_until(self.look_again.unwrap_or_else(Instant::now)), if self.look_again.is_some() => {
+                    self.look_again();
+                }
+                () = self.setup.artifacts.reached() => self.look_again(),
+                request = self.requests.recv() => match request {
+                    Some(request) => self.obey(request).await,
+                    None => break,
+                },
+            }
+            self.bring_about().await;
+            self.tell().await;
+        }
+        self.stop_all().await;
+        Ok(())
+    }
+
+    async fn restore(&mut self) -> Result<(), KeepError> {
+        let rows = self.setup.keeper.rows().await?;
+        let newest = self.setup.keeper.lines(1).await?.first().map_or(0, |line| line.revision);
+        let (desired, unread) = record::read(&rows, newest);
+        if unread > 0 {
+            warn!(
+                rows = unread,
+                "part of the desired state cannot be read; it was written by another version of frond"
+            );
+        }
+        if !rows.is_empty() {
+            info!(items = rows.len() - unread, revision = desired.revision, "desired state restored");
+        }
+        self.desired = Arc::new(desired);
+        self.troubles = Arc::new(troubles(&self.desired, &self.setup.surroundings));
+        Ok(())
+    }
+
+    async fn obey(&mut self, request: Request) {
+        let Request { command, by, reply } = request;
+        let mut decision = apply(&self.desired, &self.file, &command);
+        let undo = match &decision.work {
+            Some(work) if !decision.changes.is_empty() => Undo::To(self.sound(&work.id)),
+            _ => Undo::Nothing,
+        };
+        if !decision.changes.is_empty() {
+            let kept = match self.budget.take(clock::boottime()) {
+                true => self.keep(&decision.changes, by, record::line(&command)).await,
+                false => Err(Refusal::TooFast),
+            };
+            if let Err(refusal) = kept {
+                decision.answer = Err(refusal);
+                decision.events.clear();
+                decision.work = None;
+            }
+        }
+        if self.is_due {
+            self.publish();
+        }
+        // Whoever asked may have gone; it is on flash all the same.
+        let _ = reply.send(decision.answer);
+        decision.events.into_iter().for_each(|event| self.send(event));
+        if let Some(work) = decision.work {
+            self.expect(work, undo, by).await;
+        }
+    }
+
+    /// What is desired of a component now, unless it is known not to work.
+    fn sound(&self, id: &str) -> Option<Item<Component>> {
+        let works = self.posts.get(id).is_some_and(|post| !matches!(post.outcome, Some(Err(_))));
+        self.desired.components.get(id).filter(|_| works).cloned()
+    }
+
+    /// Notes who is to be told of a component.
+    async fn expect(&mut self, work: Scaled, undo: Undo, by: Origin) {
+        if work.limit == 0 {
+            self.asked.remove(&work.id);
+            self.bring_about().await;
+            return self.send(Event::ComponentScaled(work));
+        }
+        // Asked for again is tried again: neither a file that was missing nor a failure is held against it.
+        self.pause = posts::PAUSE_MIN;
+        if let Some(Place::Missing(_)) = self.places.get(&work.reference) {
+            self.places.remove(&work.reference);
+            self.is_due = true;
+        }
+        if let Some(post) = self.posts.get(&work.id)
+            && matches!(post.outcome, Some(Err(_)))
+        {
+            self.stop(&work.id).await;
+            self.is_due = true;
+        }
+        let asked =
+            self.asked.entry(work.id.clone()).or_insert(Asked { undo: Undo::Nothing, by, tell: Vec::new() });
+        if matches!(asked.undo, Undo::Nothing) {
+            asked.undo = undo;
+        }
+        if asked.tell.len() == TELL_MAX {
+            asked.tell.remove(0);
+        }
+        asked.tell.push(work);
+    }
+
+    /// Writes changes, and what the history says of them; they count from then on.
+    async fn keep(&mut self, changes: &[Change], by: Origin, text: String) -> Result<(), Refusal> {
+        let revision = self.desired.revision + 1;
+        let line = Line { revision, at: self.setup.clock.stamp().0, origin: by as u8, text };
+        let writes = changes.iter().map(|change| record::write(change, revision, by)).collect();
+        let save = Save { writes, line, lines_max: HISTORY_ROWS_MAX };
+        self.setup.keeper.save(save).await.map_err(|error| {
+            error!(reason = %chain(&error), "a change of the desired state cannot be kept, and is refused");
+            Refusal::NotKept(error.to_string())
+        })?;
+        let desired = Arc::make_mut(&mut self.desired);
+        changes.iter().for_each(|change| desired.make(change, revision, by));
+        self.troubles = Arc::new(troubles(&self.desired, &self.setup.surroundings));
+        self.is_due = true;
+        Ok(())
+    }
+
+    /// Tells those who wait for components that have shown whether they work; what does not is taken back.
+    async fn tell(&mut self) {
+        let waiting: Vec<String> = self.asked.keys().cloned().collect();
+        for id in waiting {
+            let Some(verdict) = self.verdict(&id) else { continue };
+            let Some(asked) = self.asked.remove(&id) else { continue };
+            match verdict {
+                Ok(()) => {
+                    let claims = self.posts.get(&id).and_then(|post| post.artifact.claims.clone());
+                    asked.tell.into_iter().for_each(|scaled| {
+                        self.send(Event::ComponentScaled(Scaled { claims: claims.clone(), ..scaled }));
+                    });
+                }
+                Err(why) => {
+                    if let Undo::To(before) = asked.undo {
+                        self.take_back(&id, before, asked.by, &why).await;
+                    }
+                    for scaled in asked.tell {
+                        self.send(Event::ComponentScaleFailed { scaled, error: why.clone() });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether a component works as it is desired, if that is known.
+    fn verdict(&self, id: &str) -> Option<Result<(), String>> {
+        if let Some(why) = self.unplanned.get(id) {
+            return Some(Err(why.clone()));
+        }
+        let reference = self.desired.components.get(id).map(|item| &item.spec.reference);
+        let is_found = reference.is_some_and(|text| matches!(self.places.get(text), Some(Place::Found(_))));
+        self.posts.get(id).filter(|_| is_found)?.outcome.clone()
+    }
+
+    /// A component does not work as asked: what was before is desired again.
+    async fn take_back(&mut self, id: &str, before: Option<Item<Component>>, by: Origin, why: &str) {
+        warn!(component = id, why, "a component does not work as asked; what was before is desired again");
+        let key = Key::Component(id.to_owned());
+        let (change, by) = match before {
+            Some(item) => (Change::Put(key, Spec::Component(item.spec)), item.origin),
+            None => (Change::Remove(key), by),
+        };
+        let text = record::cut(format!("component {id} is taken back: {why}"));
+        // If it cannot be kept, what is desired stays, and is tried again for ever.
+        if self.keep(&[change], by, text).await.is_ok() {
+            self.bring_about().await;
+        }
+    }
+
+    fn send(&self, event: Event) {
+        // Nobody is connected, or the lattice is flooded: the heartbeat says the same.
+        let _ = self.setup.events.try_send(event);
+    }
+}
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Control").field("desired", &self.desired).finish_non_exhaustive()
+    }
+}

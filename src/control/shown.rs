@@ -1,0 +1,202 @@
+//! What everybody may see of the desired state and what runs: a snapshot, and what commands of an operator print of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::command::{Origin, Pairs};
+use super::desired::{Desired, Link, OfTheFile};
+use crate::artifact::claims::Claims;
+use crate::artifact::obtain::Obtained;
+use crate::artifact::trust::Trust;
+use crate::runtime::neighbour::Look;
+use crate::workload::View;
+
+/// The snapshot.
+#[derive(Debug, Clone, Default)]
+pub struct Shown {
+    /// Whether what is on flash has been read; before that there is nothing to see.
+    pub is_restored: bool,
+    /// What is desired beside the file.
+    pub desired: Arc<Desired>,
+    /// What the file says.
+    pub file: Arc<OfTheFile>,
+    /// Components of the lattice that have a task.
+    pub running: BTreeMap<String, Running>,
+    /// Views of the file's components for wasmCloud.
+    pub filed: Arc<Vec<Arc<View>>>,
+    /// Components that have no task, and why.
+    pub missing: BTreeMap<String, String>,
+    /// Links that lead nowhere, and why.
+    pub troubles: Arc<Vec<(Link, String)>>,
+}
+
+/// A component of the lattice that has a task.
+#[derive(Debug, Clone)]
+pub struct Running {
+    /// The artifact it runs from.
+    pub reference: String,
+    /// How it fares.
+    pub view: Arc<View>,
+    /// What it was made from.
+    pub artifact: Arc<Obtained>,
+}
+
+/// A component, as the lattice and operators see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Present {
+    /// Its identifier.
+    pub id: String,
+    /// The artifact it runs from or, if it does not, is to run from.
+    pub reference: String,
+    /// Calls at a time.
+    pub limit: u32,
+    /// Of whoever asked for it.
+    pub annotations: Pairs,
+    /// What it may take.
+    pub limits: Option<Pairs>,
+    /// Who said so.
+    pub origin: Origin,
+    /// Of the change that it rests on; 0 of the file's.
+    pub revision: u64,
+    /// As in the status: `ready`, `opening`, `absent` and so on.
+    pub state: String,
+    /// Why, unless it is ready.
+    pub reason: Option<String>,
+    /// Whether the lattice is told that it is here.
+    pub is_here: bool,
+    /// What its code is and who vouches for it; not known of the file's, and of one that does not run.
+    #[serde(default)]
+    pub provenance: Option<Provenance>,
+}
+
+/// What a component's code is, and who vouches for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// SHA-256.
+    pub digest: String,
+    /// Name of the signer that the gateway trusts; `None` when nobody has signed it and that is allowed.
+    pub signer: Option<String>,
+    /// What embedded claims say, whoever made them.
+    pub claims: Option<Claims>,
+}
+
+/// All of it, for the commands of an operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overview {
+    /// What is desired beside the file.
+    pub desired: Desired,
+    /// All labels.
+    pub labels: Pairs,
+    /// All components.
+    pub components: Vec<Present>,
+    /// Links that lead nowhere, and why.
+    pub troubles: Vec<(Link, String)>,
+}
+
+/// A line of the history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// The change that it tells of.
+    pub revision: u64,
+    /// When, nanoseconds since the epoch, as the gateway's clock had it.
+    pub at: i64,
+    /// Who made it.
+    pub origin: Option<Origin>,
+    /// What.
+    pub text: String,
+}
+
+// === impl Provenance ===
+
+impl Provenance {
+    fn of(artifact: &Obtained) -> Provenance {
+        Provenance {
+            digest: artifact.digest.to_string(),
+            signer: match &artifact.trust {
+                Trust::Trusted(name) => Some(name.clone()),
+                Trust::Unsigned => None,
+            },
+            claims: artifact.claims.clone(),
+        }
+    }
+}
+
+// === impl Shown ===
+
+impl Shown {
+    /// All components, those of the file first.
+    pub fn components(&self) -> Vec<Present> {
+        let filed = self.file.components.iter().map(|(id, path)| {
+            let view = self.filed.iter().find(|view| view.name() == id);
+            let status = view.map(|view| view.status());
+            Present {
+                id: id.clone(),
+                reference: format!("file://{path}"),
+                limit: 1,
+                annotations: Pairs::from([("origin".to_owned(), Origin::LocalFile.word().to_owned())]),
+                limits: None,
+                origin: Origin::LocalFile,
+                revision: 0,
+                // Telemetry processors are in the pipeline's status.
+                state: status.as_ref().map_or("telemetry".to_owned(), |status| status.state.clone()),
+                reason: status.and_then(|status| status.reason),
+                is_here: view.is_none_or(|view| view.is_present()),
+                provenance: None,
+            }
+        });
+        let desired =
+            self.desired.components.iter().filter(|(id, _)| !self.file.components.contains_key(*id));
+        let commanded = desired.map(|(id, item)| {
+            let running = self.running.get(id);
+            let status = running.map(|running| running.view.status());
+            let why = self.missing.get(id);
+            let state = match (&status, why) {
+                (Some(status), _) => status.state.clone(),
+                (None, Some(_)) => "absent".to_owned(),
+                (None, None) => "fetching".to_owned(),
+            };
+            Present {
+                id: id.clone(),
+                reference: running.map_or(&item.spec.reference, |running| &running.reference).clone(),
+                limit: item.spec.limit,
+                annotations: item.spec.annotations.clone(),
+                limits: item.spec.limits.clone(),
+                origin: item.origin,
+                revision: item.revision,
+                state,
+                reason: status.and_then(|status| status.reason).or_else(|| why.cloned()),
+                is_here: running.is_some_and(|running| running.view.is_present()),
+                provenance: running.map(|running| Provenance::of(&running.artifact)),
+            }
+        });
+        filed.chain(commanded).collect()
+    }
+
+    /// All labels.
+    pub fn labels(&self) -> Pairs {
+        self.desired.all_labels(&self.file)
+    }
+
+    /// How the hub is to see the components for wasmCloud; `None` while those of the lattice are not known yet.
+    pub fn looks(&self) -> Option<BTreeMap<String, Look>> {
+        let looks = self.views().map(|view| (view.name().to_owned(), view.look()));
+        self.is_restored.then(|| looks.collect())
+    }
+
+    /// The views of all components for wasmCloud.
+    pub fn views(&self) -> impl Iterator<Item = &Arc<View>> {
+        self.filed.iter().chain(self.running.values().map(|running| &running.view))
+    }
+
+    /// Everything, for an operator. Values of configurations included: who may use the local socket may read them.
+    pub fn overview(&self) -> Overview {
+        Overview {
+            desired: Desired::clone(&self.desired),
+            labels: self.labels(),
+            components: self.components(),
+            troubles: self.troubles.to_vec(),
+        }
+    }
+}
