@@ -100,6 +100,11 @@ impl DeskHandle {
         self.ask(move |_| Ok(Examined::of(&path))).await
     }
 
+    /// [`Store::under_way`].
+    pub async fn under_way(&self) -> Result<u64, DeskError> {
+        self.ask(|store| Ok(store.under_way())).await
+    }
+
     /// [`Store::append`], and how far it is then.
     pub async fn append(&self, piece: Bytes, mark: u64) -> Result<Progress, DeskError> {
         self.ask(move |store| store.append(&piece, mark)).await

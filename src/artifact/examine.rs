@@ -36,7 +36,12 @@ pub enum ExamineError {
 impl Examined {
     /// Reads a file. Blocking.
     pub fn of(path: &Path) -> Result<Examined, ExamineError> {
-        let bytes = std::fs::metadata(path).map_err(ExamineError::Read)?.len();
+        let about = std::fs::metadata(path).map_err(ExamineError::Read)?;
+        // A pipe would keep the reader waiting for ever.
+        if !about.is_file() {
+            return Err(ExamineError::Read(io::ErrorKind::InvalidInput.into()));
+        }
+        let bytes = about.len();
         if bytes > WASM_BYTES_MAX {
             return Err(ExamineError::TooLarge { bytes });
         }

@@ -14,6 +14,9 @@
 //! before anything refers to it. What a reference led to once, it leads to for as long as that is kept: a gateway starts its
 //! components with every registry down, and nobody changes under it what it was told to run.
 //!
+//! Trust: nothing is run that the gateway's own file does not allow ([`trust`]), judged at every load and offline; what a
+//! signer's components may be linked to is in `crate::control`, which asks for artifacts.
+//!
 //! Bounds: the bytes kept ([`store::Store`]), the bytes of one artifact, one fetch at a time. When full, what was used
 //! longest ago and nobody needs goes first; when everything is needed the new artifact is refused.
 

@@ -18,7 +18,12 @@ use super::registry::{Image, Registries, RegistryError};
 use super::store::{Kept, StoreError};
 use super::trust::{Evidence, Policy, Refusal, Trust};
 use crate::lattice::Api;
+use crate::platform::log::chain;
 use crate::runtime::Digest;
+
+/// Attempts at one artifact that follow each other at once: an artifact of 32 MiB in pieces of half a MiB. Then whoever wants
+/// it waits, as after an attempt that brought nothing.
+const ATTEMPTS_MAX: usize = 64;
 
 /// Where artifacts come from.
 #[derive(Debug)]
@@ -175,8 +180,26 @@ impl Sources {
         if let Some(found) = find().await.map_err(desk)? {
             return Ok(found);
         }
-        self.fetch(reference, present).await?;
+        self.fetch_all(reference, present).await?;
         find().await.map_err(desk)?.ok_or_else(|| ObtainError::Offline { reference: reference.clone() })
+    }
+
+    /// Fetches, and goes on after an interruption as long as every attempt brings the end nearer.
+    async fn fetch_all(&self, reference: &Reference, present: &Present) -> Result<Kept, ObtainError> {
+        let mut there = 0;
+        for _ in 1..ATTEMPTS_MAX {
+            let error = match self.fetch(reference, present).await {
+                Ok(kept) => return Ok(kept),
+                Err(error) => error,
+            };
+            let desk = |source| ObtainError::Desk { reference: reference.clone(), source };
+            let before = std::mem::replace(&mut there, self.desk.under_way().await.map_err(desk)?);
+            if there <= before {
+                return Err(error);
+            }
+            tracing::info!(%reference, there, reason = %chain(&error), "a fetch was interrupted and goes on");
+        }
+        self.fetch(reference, present).await
     }
 
     async fn fetch(&self, reference: &Reference, present: &Present) -> Result<Kept, ObtainError> {

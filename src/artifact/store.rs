@@ -133,6 +133,9 @@ impl Store {
             return Err(StoreError::TooLarge { bytes: plan.bytes });
         }
         self.make_room(plan.bytes, needed)?;
+        if let Some(part) = self.part.as_ref().filter(|part| part.is_of(&plan)) {
+            return Ok(part.progress());
+        }
         let part = Part::begin(&self.dir, plan)?;
         Ok(self.part.insert(part).progress())
     }
@@ -140,8 +143,13 @@ impl Store {
     /// Takes the next piece. `mark` is what the fetcher wants back to go on after it.
     pub fn append(&mut self, piece: &[u8], mark: u64) -> Result<Progress, StoreError> {
         let part = self.part.as_mut().ok_or(StoreError::Idle)?;
-        part.append(piece, mark)?;
-        Ok(part.progress())
+        let appended = part.append(piece, mark);
+        let progress = part.progress();
+        if let Err(StoreError::Io { .. }) = appended {
+            // How much of the piece is in the file is not known; what was synced before is.
+            self.part = None;
+        }
+        appended.map(|()| progress)
     }
 
     /// All pieces are there: checks the whole and keeps it. What is not as announced is thrown away.
@@ -182,6 +190,11 @@ impl Store {
             }
             done => done,
         }
+    }
+
+    /// Bytes that are there of the artifact under way.
+    pub fn under_way(&self) -> u64 {
+        self.part.as_ref().map_or(0, |part| part.progress().bytes)
     }
 
     /// What these references led to.
@@ -266,7 +279,11 @@ impl Store {
     fn tidy(&self) -> Result<(), StoreError> {
         let mut known: BTreeSet<PathBuf> = self.kept.values().map(|kept| self.path(&kept.digest)).collect();
         known.extend(self.kept.keys().map(|reference| self.note(reference)));
-        known.extend([part::path(&self.dir), part::note(&self.dir)]);
+        // Nobody goes on with one without the other.
+        let under_way = [part::path(&self.dir), part::note(&self.dir)];
+        if under_way.iter().all(|path| path.exists()) {
+            known.extend(under_way);
+        }
         for path in self.files()?.into_iter().filter(|path| !known.contains(path)) {
             tracing::debug!(file = %path.display(), "nothing refers to this file, removing it");
             remove(&path)?;

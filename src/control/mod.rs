@@ -28,6 +28,9 @@
 //! keeps the revision and the origin of that word, and the history keeps them all. This is the rule of a lattice of the
 //! gateway's own, which has no other copy to agree with.
 //!
+//! Whose code, and what it may have: artifacts are judged by the gateway's file whenever they are looked for
+//! ([`crate::artifact`]), what links and secrets would give them by `capability`, whatever the lattice says.
+//!
 //! When full: every list and text has a bound ([`bounds`]); a command beyond one is refused with a sentence and changes
 //! nothing. Changes that follow each other faster than the flash should be worn are refused, too. Events that nobody
 //! takes are dropped: the heartbeat says the same.

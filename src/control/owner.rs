@@ -328,6 +328,8 @@ impl Control {
             && matches!(post.outcome, Some(Err(_)))
         {
             self.stop(&work.id).await;
+            // Its file may have been replaced since.
+            self.places.remove(&work.reference);
             self.is_due = true;
         }
         let asked =

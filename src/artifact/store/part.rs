@@ -111,6 +111,10 @@ impl Part {
         Some(Part { dir: dir.to_owned(), plan: plan.clone(), file, hasher, progress, synced: bytes })
     }
 
+    pub(super) fn is_of(&self, plan: &Plan) -> bool {
+        self.plan == *plan
+    }
+
     pub(super) fn progress(&self) -> Progress {
         self.progress
     }

@@ -77,7 +77,7 @@ fn mistakes_about_artifacts_are_told_with_what_to_do() {
             format!("{}[[signer]]\nname = \"same\"\nkey = \"{LINE}\"\n", signer("")),
             "is the key of signer \"works\", too",
         ),
-        (signer("device_write = [\"meter\"]"), "\"meter\""),
+        (signer("device_write = [\"meter\"]"), "device_write: there is no device 'meter'"),
         ("[[secret]]\nname = \"db\"\nfile = \"/db\"\n".to_owned(), "'components' is missing"),
         ("[[secret]]\nname = \"db\"\ncomponents = [\"a\"]\n".to_owned(), "'file' is missing"),
         (

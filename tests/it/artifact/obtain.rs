@@ -13,6 +13,7 @@ use frond::config::Signer;
 use frond::runtime::Digest;
 use nkeys::KeyPair;
 
+use super::registry::{Manner, Shop};
 use super::{Keeper, Rig};
 
 fn guest(name: &str) -> Vec<u8> {
@@ -142,4 +143,25 @@ async fn a_file_of_the_site_is_judged_like_any_other_and_comes_from_its_folder_o
     fs::write(folder.join("core.wasm"), b"\0asm\x01\0\0\0").unwrap();
     let error = obtain(folder.join("core.wasm")).await.unwrap_err();
     assert!(matches!(error, ObtainError::Examine { source: ExamineError::Imports(_), .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_over_a_line_that_breaks_again_and_again_is_obtained_at_once() {
+    // Goal: whoever asks waits for the end, not for the next interruption; and gives up where nothing comes nearer. Method: a
+    // registry that ends each answer after 200 kB of 1.5 MB; then after none.
+    let folder = tempfile::tempdir().unwrap();
+    let keeper = Keeper::open(folder.path());
+    let wasm = [guest("clerk"), b"\0\x80\x80\x60\x07padding".to_vec(), vec![7; (0x60 << 14) - 8]].concat();
+    let shop = Shop::open(wasm.clone(), Manner { cut_after: Some(200_000), ..Manner::default() }).await;
+    let mut registries = Registries::new(None);
+    registries.plain.insert(shop.host());
+    let policy = Policy { signers: Vec::new(), unsigned: Unsigned::Allowed };
+    let sources = Sources::new(keeper.desk().clone(), Vec::new(), registries, policy);
+    let reference = format!("{}/plant/press:1", shop.host());
+    let obtained = sources.obtain(&reference, &offline()).await.unwrap();
+    assert_eq!(fs::read(&obtained.path).unwrap(), wasm);
+    keeper.desk().forget(reference.clone()).await.unwrap();
+    shop.set(Manner { cut_after: Some(0), ..Manner::default() });
+    let error = sources.obtain(&reference, &offline()).await.unwrap_err();
+    assert!(matches!(error, ObtainError::Registry { .. }), "{error}");
 }

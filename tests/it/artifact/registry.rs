@@ -87,7 +87,7 @@ impl Shop {
         std::mem::take(&mut *self.asked.lock().unwrap())
     }
 
-    fn set(&self, manner: Manner) {
+    pub fn set(&self, manner: Manner) {
         *self.manner.lock().unwrap() = manner;
     }
 }
