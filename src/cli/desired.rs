@@ -10,7 +10,7 @@ use super::output;
 use super::status::GatewayArgs;
 use crate::console::{self, Request};
 use crate::control::bounds::HISTORY_ROWS_MAX;
-use crate::control::{Command, Component, Link, Overview, Pairs, Provider, Replacing, Told};
+use crate::control::{Command, Component, Link, Overview, Pairs, Provenance, Provider, Replacing, Told};
 use crate::runtime::Answer;
 
 /// Links between components and providers.
@@ -321,6 +321,14 @@ pub async fn components(args: LsArgs) -> anyhow::Result<Exit> {
             "{} {} ({origin}): {}",
             component.id, component.reference, component.state
         ));
+        if let Some(Provenance { digest, signer, claims }) = &component.provenance {
+            let by = match (signer, claims) {
+                (Some(signer), _) => format!("signed by {signer}"),
+                (None, Some(claims)) => format!("signed by {}, whom nobody here trusts", claims.issuer),
+                (None, None) => "signed by nobody".to_owned(),
+            };
+            output::line(format_args!("  sha256:{digest}, {by}"));
+        }
         if let Some(reason) = &component.reason {
             output::line(format_args!("  {reason}"));
         }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// The gateway as a host of a wasmCloud lattice.
@@ -20,8 +19,6 @@ pub struct LatticeHost {
     pub heartbeat: Duration,
     /// Whether it bids for components and providers. Default yes.
     pub auctions: bool,
-    /// `file://` references lead into it. Default `/usr/share/frond/components`.
-    pub component_dir: PathBuf,
     /// How long another version of a component is on probation, 1 s to 7 d. Default 10 min.
     pub probation: Duration,
     /// Where its components may be asked by HTTP, beside loopback. Default nowhere.

@@ -6,6 +6,7 @@
 //! `conf.d/*.toml` sorted by name. Secrets are paths, never values; relative ones are looked up under
 //! `$CREDENTIALS_DIRECTORY`.
 
+mod artifact;
 mod component;
 mod de;
 mod device;
@@ -29,6 +30,7 @@ use std::time::Duration;
 
 use crate::sample::{Durability, Lane};
 
+pub use artifact::{Artifacts, Registry, RegistryScheme, Secret, Signer, is_listed};
 pub use component::{Component, Fallback};
 pub use device::{Bias, Device, DeviceEnd, Direction, GpioLine, Parity, Polarity, SerialLine};
 pub use diagnose::{ConfigError, Finding, Position, Problem, Warning};
@@ -77,6 +79,14 @@ pub struct Config {
     pub components: Vec<Component>,
     /// Components written for wasmCloud.
     pub workloads: Vec<Workload>,
+    /// Where components of the lattice come from.
+    pub artifacts: Artifacts,
+    /// Registries that more is to be said about than their names.
+    pub registries: Vec<Registry>,
+    /// Whose artifacts run.
+    pub signers: Vec<Signer>,
+    /// Secrets for components of the lattice.
+    pub secrets: Vec<Secret>,
     /// Streams, in the order of the file: the first whose topics match takes a message.
     pub streams: Vec<Stream>,
 }

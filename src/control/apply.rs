@@ -2,11 +2,9 @@
 
 use super::bounds::{self, count};
 use super::builtin::Builtin;
+use super::capability::is_secret;
 use super::command::{Command, Event, Origin, Pairs, Refusal, Replacing, Scaled};
 use super::desired::{Change, Component, Desired, Key, Link, LinkKey, OfTheFile, Provider, Spec};
-
-/// Names of configurations that are secrets elsewhere begin with it.
-const SECRET_PREFIX: &str = "SECRET";
 
 /// What becomes of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -302,6 +300,7 @@ fn scaled(id: &str, component: &Component) -> Scaled {
         reference: component.reference.clone(),
         limit: component.limit,
         annotations: component.annotations.clone(),
+        claims: None,
     }
 }
 
@@ -325,7 +324,7 @@ fn label_not_of_the_file(file: &OfTheFile, key: &str) -> Result<(), Refusal> {
 }
 
 fn no_config(name: &str) -> String {
-    let what = if name.starts_with(SECRET_PREFIX) { "Secret reference" } else { "Configuration" };
+    let what = if is_secret(name) { "Secret reference" } else { "Configuration" };
     format!("{what} {name} not found in config store. ")
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::desired::{Component, Link, LinkKey, Provider};
+use crate::artifact::claims::Claims;
 
 /// Names and values.
 pub type Pairs = BTreeMap<String, String>;
@@ -162,6 +163,8 @@ pub struct Scaled {
     pub limit: u32,
     /// Of whoever asked.
     pub annotations: Pairs,
+    /// What its signer says of the artifact, once that is known.
+    pub claims: Option<Claims>,
 }
 
 // === impl Origin ===

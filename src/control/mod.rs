@@ -28,6 +28,9 @@
 //! keeps the revision and the origin of that word, and the history keeps them all. This is the rule of a lattice of the
 //! gateway's own, which has no other copy to agree with.
 //!
+//! Whose code, and what it may have: artifacts are judged by the gateway's file whenever they are looked for
+//! ([`crate::artifact`]), what links and secrets would give them by `capability`, whatever the lattice says.
+//!
 //! When full: every list and text has a bound ([`bounds`]); a command beyond one is refused with a sentence and changes
 //! nothing. Changes that follow each other faster than the flash should be worn are refused, too. Events that nobody
 //! takes are dropped: the heartbeat says the same.
@@ -37,6 +40,7 @@ mod artifact;
 pub mod bounds;
 mod budget;
 mod builtin;
+mod capability;
 mod command;
 mod desired;
 mod grants;
@@ -48,7 +52,7 @@ mod record;
 mod shown;
 
 pub use apply::{Decision, apply};
-pub use artifact::{ArtifactError, Artifacts};
+pub use artifact::Artifacts;
 pub use builtin::Builtin;
 pub use command::{Command, Event, Origin, Pairs, Refusal, Replacing, Scaled};
 pub use desired::{
@@ -57,4 +61,4 @@ pub use desired::{
 pub use grants::Surroundings;
 pub use owner::{Control, ControlHandle, Setup};
 pub use reconcile::{Step, reconcile};
-pub use shown::{Overview, Present, Running, Shown, Told};
+pub use shown::{Overview, Present, Provenance, Running, Shown, Told};

@@ -5,7 +5,6 @@ mod probation;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,12 +13,12 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, interval, sleep_until};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{error, info, warn};
 
 use super::apply::apply;
 use super::artifact::Artifacts;
-use super::bounds::HISTORY_ROWS_MAX;
+use super::bounds::{self, HISTORY_ROWS_MAX};
 use super::budget::Budget;
 use super::command::{Command, Event, Origin, Refusal, Scaled};
 use super::desired::{Change, Component, Desired, Item, Key, Link, OfTheFile, Spec};
@@ -28,6 +27,8 @@ use super::plan::{Plan, troubles};
 use super::probation::{LOOK_EVERY, former};
 use super::record;
 use super::shown::{Shown, Told};
+use crate::artifact::obtain::Obtained;
+use crate::artifact::registry;
 use crate::platform::clock::{self, WallClock};
 use crate::platform::log::chain;
 use crate::supervise::{Crew, Member};
@@ -49,6 +50,8 @@ pub struct Setup {
     pub surroundings: Surroundings,
     /// Where artifacts are.
     pub artifacts: Artifacts,
+    /// Credentials of registries that the lattice tells.
+    pub told: watch::Sender<registry::Told>,
     /// Where it is kept.
     pub keeper: KeeperHandle,
     /// What components are made with.
@@ -73,6 +76,7 @@ struct Request {
 pub struct ControlHandle {
     requests: mpsc::Sender<Request>,
     keeper: KeeperHandle,
+    told: watch::Sender<registry::Told>,
     /// The present state.
     pub shown: watch::Receiver<Arc<Shown>>,
 }
@@ -109,14 +113,17 @@ pub struct Control {
     pause: Duration,
 }
 
-/// A reference, and what was found.
-type Search = (String, Result<PathBuf, String>);
+/// A reference, and what was found, unless nobody wanted it any more.
+type Search = (String, Option<Result<Obtained, String>>);
 /// A component, which of its tasks, and whether that works.
 type Trial = (String, u64, Result<(), String>);
 
 enum Place {
-    Searched,
-    Found(PathBuf),
+    /// The search ends with it.
+    Searched {
+        _stop: DropGuard,
+    },
+    Found(Arc<Obtained>),
     Missing(String),
 }
 
@@ -125,6 +132,7 @@ struct Post {
     plan: Plan,
     member: Member,
     view: Arc<View>,
+    artifact: Arc<Obtained>,
     generation: u64,
     /// Whether it works, once that is known.
     outcome: Option<Result<(), String>>,
@@ -153,6 +161,15 @@ impl ControlHandle {
         let request = Request { command, by, reply };
         self.requests.send(request).await.map_err(|_| Refusal::Stopping)?;
         answer.await.map_err(|_| Refusal::Stopping)?
+    }
+
+    /// Takes credentials of registries, until the process ends; they are never written down.
+    pub fn tell_credentials(&self, told: registry::Told) -> Result<(), Refusal> {
+        let mut all = self.told.borrow().clone();
+        all.extend(told);
+        bounds::registries(&all)?;
+        self.told.send_replace(all);
+        Ok(())
     }
 
     /// Waits until what is on flash can be seen: whoever tells of it before tells of a gateway without anything.
@@ -187,7 +204,12 @@ impl Control {
         let filed = Arc::new(std::mem::take(&mut setup.filed));
         let first = Shown { file: Arc::clone(&file), filed: Arc::clone(&filed), ..Shown::default() };
         let (shown, seen) = watch::channel(Arc::new(first));
-        let handle = ControlHandle { requests: sender, keeper: setup.keeper.clone(), shown: seen };
+        let handle = ControlHandle {
+            requests: sender,
+            keeper: setup.keeper.clone(),
+            told: setup.told.clone(),
+            shown: seen,
+        };
         let control = Control {
             setup,
             requests,
@@ -220,6 +242,8 @@ impl Control {
             // Readings do not wait for it. What is commanded from now on is kept if the database takes it.
             error!(reason = %chain(&error), "the desired state cannot be read; nothing of it runs until frond is started again");
         }
+        self.setup.artifacts.sweep(self.needed()).await;
+        self.look_again_within(posts::PAUSE_MAX);
         self.bring_about().await;
         let mut looks = interval(LOOK_EVERY);
         loop {
@@ -230,15 +254,14 @@ impl Control {
                 Some((id, generation, outcome)) = self.trials.next() => self.settled(&id, generation, outcome),
                 Some((reference, found)) = self.searches.next() => self.found(reference, found),
                 () = sleep_until(self.look_again.unwrap_or_else(Instant::now)), if self.look_again.is_some() => {
-                    self.look_again = None;
-                    self.is_due = true;
-                    self.places.retain(|_, place| !matches!(place, Place::Missing(_)));
+                    self.look_again();
                 }
                 _ = looks.tick(), if !self.desired.formers.is_empty() => {
                     if let Some(pause) = self.look_at_probations().await {
                         looks.reset_after(pause);
                     }
                 }
+                () = self.setup.artifacts.reached() => self.look_again(),
                 request = self.requests.recv() => match request {
                     Some(request) => self.obey(request).await,
                     None => break,
@@ -323,6 +346,8 @@ impl Control {
             && matches!(post.outcome, Some(Err(_)))
         {
             self.stop(&work.id).await;
+            // Its file may have been replaced since.
+            self.places.remove(&work.reference);
             self.is_due = true;
         }
         let asked =
@@ -362,7 +387,10 @@ impl Control {
             let Some(asked) = self.asked.remove(&id) else { continue };
             match verdict {
                 Ok(()) => {
-                    asked.tell.into_iter().for_each(|scaled| self.send(Event::ComponentScaled(scaled)));
+                    let claims = self.posts.get(&id).and_then(|post| post.artifact.claims.clone());
+                    asked.tell.into_iter().for_each(|scaled| {
+                        self.send(Event::ComponentScaled(Scaled { claims: claims.clone(), ..scaled }));
+                    });
                 }
                 Err(why) => {
                     if let Undo::To(before) = asked.undo {

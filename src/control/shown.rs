@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::command::{Origin, Pairs};
 use super::desired::{Desired, Link, OfTheFile};
+use crate::artifact::claims::Claims;
+use crate::artifact::obtain::Obtained;
+use crate::artifact::trust::Trust;
 use crate::runtime::neighbour::Look;
 use crate::workload::View;
 
@@ -38,6 +41,8 @@ pub struct Running {
     pub reference: String,
     /// How it fares.
     pub view: Arc<View>,
+    /// What it was made from.
+    pub artifact: Arc<Obtained>,
 }
 
 /// A component, as the lattice and operators see it.
@@ -66,6 +71,20 @@ pub struct Present {
     pub former: Option<String>,
     /// Whether the lattice is told that it is here.
     pub is_here: bool,
+    /// What its code is and who vouches for it; not known of the file's, and of one that does not run.
+    #[serde(default)]
+    pub provenance: Option<Provenance>,
+}
+
+/// What a component's code is, and who vouches for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// SHA-256.
+    pub digest: String,
+    /// Name of the signer that the gateway trusts; `None` when nobody has signed it and that is allowed.
+    pub signer: Option<String>,
+    /// What embedded claims say, whoever made them.
+    pub claims: Option<Claims>,
 }
 
 /// All of it, for the commands of an operator.
@@ -94,6 +113,21 @@ pub struct Told {
     pub text: String,
 }
 
+// === impl Provenance ===
+
+impl Provenance {
+    fn of(artifact: &Obtained) -> Provenance {
+        Provenance {
+            digest: artifact.digest.to_string(),
+            signer: match &artifact.trust {
+                Trust::Trusted(name) => Some(name.clone()),
+                Trust::Unsigned => None,
+            },
+            claims: artifact.claims.clone(),
+        }
+    }
+}
+
 // === impl Shown ===
 
 impl Shown {
@@ -115,6 +149,7 @@ impl Shown {
                 reason: status.and_then(|status| status.reason),
                 former: None,
                 is_here: view.is_none_or(|view| view.is_present()),
+                provenance: None,
             }
         });
         let desired =
@@ -141,6 +176,7 @@ impl Shown {
                 former: self.desired.formers.get(id).map(|item| item.spec.reference.clone()),
                 is_here: self.waiting.contains(id)
                     || running.is_some_and(|running| running.view.is_present()),
+                provenance: running.map(|running| Provenance::of(&running.artifact)),
             }
         });
         filed.chain(commanded).collect()

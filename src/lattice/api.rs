@@ -152,14 +152,44 @@ impl Api {
         self.send(subject.to_owned(), request).await.map(drop)
     }
 
+    /// Any call whose answer is a stored message; it may be large, so whoever calls says how long it may take.
+    pub async fn get(
+        &self,
+        verb: &str,
+        body: &impl Serialize,
+        patience: Duration,
+    ) -> Result<Message, ApiError> {
+        let body = serde_json::to_vec(body).expect("requests are plain structs of text and numbers");
+        let message =
+            self.send_for(self.subject(verb), Request::new().payload(body.into()), patience).await?;
+        match message.status {
+            None | Some(StatusCode::OK) => Ok(message),
+            Some(StatusCode::NO_RESPONDERS) => Err(ApiError::NoResponders),
+            Some(status) => Err(ApiError::Refused {
+                code: status.into(),
+                err_code: 0,
+                description: message.description.unwrap_or_default().to_string(),
+            }),
+        }
+    }
+
     async fn request(&self, subject: String, body: Vec<u8>) -> Result<Message, ApiError> {
         self.send(subject, Request::new().payload(body.into())).await
     }
 
     async fn send(&self, subject: String, request: Request) -> Result<Message, ApiError> {
-        let request = request.inbox(self.client.new_inbox()).timeout(Some(ANSWER_TIMEOUT));
+        self.send_for(subject, request, ANSWER_TIMEOUT).await
+    }
+
+    async fn send_for(
+        &self,
+        subject: String,
+        request: Request,
+        patience: Duration,
+    ) -> Result<Message, ApiError> {
+        let request = request.inbox(self.client.new_inbox()).timeout(Some(patience));
         // The outer timeout also covers a connection whose command queue has stopped moving.
-        match tokio::time::timeout(ANSWER_TIMEOUT, self.client.send_request(subject, request)).await {
+        match tokio::time::timeout(patience, self.client.send_request(subject, request)).await {
             Ok(Ok(message)) => Ok(message),
             Ok(Err(error)) if error.kind() == RequestErrorKind::NoResponders => Err(ApiError::NoResponders),
             Ok(Err(error)) if error.kind() == RequestErrorKind::TimedOut => Err(ApiError::Silent),

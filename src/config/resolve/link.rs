@@ -176,7 +176,6 @@ impl Judge<'_> {
             prefix: raw.prefix.clone(),
             heartbeat: self.duration(&key("heartbeat"), raw.heartbeat, HEARTBEAT_MIN, HEARTBEAT_MAX),
             auctions: raw.auctions,
-            component_dir: self.path(&key("component_dir"), &raw.component_dir),
             probation: self.duration(&key("probation"), raw.probation, PROBATION_MIN, PROBATION_MAX),
             http_addresses,
             labels: raw.labels.clone(),

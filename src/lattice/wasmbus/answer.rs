@@ -1,11 +1,14 @@
 //! One request, from its subject and payload to its answer: what is asked is read from the snapshot, what is to change is
 //! handed to control.
 
+use std::collections::BTreeMap;
+
 use super::envelope::{failure, response, success};
 use super::host::{REQUEST_BYTES_MAX, Settings};
 use super::inventory::{ComponentLine, Inventory, Ping, ProviderLine, uptime_human};
 use super::request::{self, Auction};
 use super::subject::{Address, Auctions, Operation};
+use crate::artifact::claims::Claims;
 use crate::control::{Builtin, Command, ControlHandle, Link, Origin, Pairs, Shown};
 use crate::platform::clock;
 use crate::sample::{Nanos, SECOND};
@@ -73,13 +76,16 @@ impl Desk {
                     None => success("Configuration not found"),
                 });
             }
-            // Nothing that runs here has claims yet.
-            Operation::ClaimsGet => return Answer::Reply(response([(); 0])),
-            // They are on the bus in clear, and nothing here pulls from a registry.
+            Operation::ClaimsGet => return Answer::Reply(response(claims(&shown))),
             Operation::RegistryPut => {
-                return Answer::Reply(failure(
-                    "a gateway takes credentials of registries from its configuration, not from the lattice",
-                ));
+                let told = request::put_registries(payload);
+                let told = told.and_then(|told| {
+                    self.control.tell_credentials(told).map_err(|refusal| refusal.to_string())
+                });
+                return Answer::Reply(match told {
+                    Ok(()) => success("successfully put registries"),
+                    Err(sentence) => failure(&sentence),
+                });
             }
             Operation::ComponentScale => request::scale(payload),
             Operation::ComponentUpdate => request::update(payload),
@@ -178,6 +184,33 @@ impl Desk {
     fn uptime(&self) -> u64 {
         u64::try_from((clock::boottime() - self.started) / SECOND).unwrap_or(0)
     }
+}
+
+/// What embedded claims say of the components that run; each of them once.
+fn claims(shown: &Shown) -> Vec<Pairs> {
+    let running = shown.running.values().filter_map(|running| running.artifact.claims.as_ref());
+    let by_subject: BTreeMap<&str, &Claims> =
+        running.map(|claims| (claims.subject.as_str(), claims)).collect();
+    by_subject.into_values().map(claims_map).collect()
+}
+
+/// Under the names of wasmCloud's hosts, some of them twice.
+fn claims_map(claims: &Claims) -> Pairs {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let revision = claims.revision.unwrap_or_default().to_string();
+    let pairs = [
+        ("call_alias", text(&claims.call_alias)),
+        ("iss", claims.issuer.clone()),
+        ("issuer", claims.issuer.clone()),
+        ("name", text(&claims.name)),
+        ("rev", revision.clone()),
+        ("revision", revision),
+        ("sub", claims.subject.clone()),
+        ("subject", claims.subject.clone()),
+        ("tags", claims.tags.join(",")),
+        ("version", text(&claims.version)),
+    ];
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 /// Whether the labels are as an auction wants them.

@@ -1,6 +1,7 @@
 //! The gateway as a host of a wasmCloud lattice: a running gateway, a real nats-server, and literal JSON.
 
 mod answers;
+mod artifacts;
 mod hostile;
 mod http;
 mod offline;
