@@ -10,6 +10,7 @@
 //!                                                     ├───────Request──▶ devices; a task for each
 //!                                                     └───────Errand──▶ hosts, by HTTP; a task of each errand's own
 //!  lattice host ──Command──▶ control ──Save──▶ keeper; control ──Event──▶ lattice host; control starts workloads
+//!  control ──Errand──▶ shared lattice ──Word──▶ control, if the lattice is shared; ──joined──▶ lattice host
 //!  console ──Order──▶ pipeline; ──Command──▶ control
 //!  listener ──Credentials──▶ entrance ──passwords──▶ verifier         renewal ──certificates──▶ listener
 //! ```

@@ -26,7 +26,8 @@
 //! Who wins: what the gateway's file configures (components and labels) belongs to the file, and commands about it are
 //! refused with a sentence. Everything else belongs to whoever spoke last, over the lattice or on site; each item
 //! keeps the revision and the origin of that word, and the history keeps them all. This is the rule of a lattice of the
-//! gateway's own, which has no other copy to agree with.
+//! gateway's own, which has no other copy to agree with. In a lattice that is shared, links and configurations are the
+//! lattice's, and the rule for them is [`merge`]'s.
 //!
 //! When full: every list and text has a bound ([`bounds`]); a command beyond one is refused with a sentence and changes
 //! nothing. Changes that follow each other faster than the flash should be worn are refused, too. Events that nobody
@@ -40,7 +41,9 @@ mod builtin;
 mod command;
 mod desired;
 mod grants;
+pub mod merge;
 mod owner;
+mod pending;
 mod plan;
 mod reconcile;
 mod record;
@@ -54,6 +57,6 @@ pub use desired::{
     Change, Component, Desired, Item, Key, Link, LinkKey, OfTheFile, Provider, Spec, default_name,
 };
 pub use grants::Surroundings;
-pub use owner::{Control, ControlHandle, Setup};
+pub use owner::{Control, ControlHandle, Errand, Setup, Ways, Word};
 pub use reconcile::{Step, reconcile};
-pub use shown::{Overview, Present, Running, Shown, Told};
+pub use shown::{Overview, Present, Running, Shared, Shown, Told};

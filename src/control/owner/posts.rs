@@ -9,6 +9,7 @@ use futures_util::future::{BoxFuture, join_all};
 use tokio::time::Instant;
 use tracing::warn;
 
+use super::copy::Copy;
 use super::{Control, Place, Post, Search};
 use crate::config;
 use crate::control::bounds::COMPONENTS_MAX;
@@ -46,6 +47,11 @@ impl Control {
         let room = COMPONENTS_MAX.saturating_sub(self.file.workloads);
         let ours = self.desired.components.iter().filter(|(id, _)| !self.file.components.contains_key(*id));
         let mut wanted = BTreeMap::new();
+        if self.is_behind() {
+            let is_desired = |id: &String| self.desired.components.contains_key(id);
+            let posts = self.posts.iter().filter(|(id, _)| is_desired(id));
+            return posts.map(|(id, post)| (id.clone(), post.plan.clone())).collect();
+        }
         self.unplanned.clear();
         for (id, item) in ours.take(room) {
             let reference = &item.spec.reference;
@@ -154,6 +160,7 @@ impl Control {
             filed: Arc::clone(&self.filed),
             missing,
             troubles: Arc::clone(&self.troubles),
+            copy: self.copy.as_ref().map(Copy::shown),
         }));
     }
 }
