@@ -11,6 +11,7 @@
 //!                                                     └───────Errand──▶ hosts, by HTTP; a task of each errand's own
 //!  control ──Job──▶ artifacts (files), a thread; registries and the hub's object store by way of the link
 //!  lattice host ──Command──▶ control ──Save──▶ keeper; control ──Event──▶ lattice host; control starts workloads
+//!  control ──Errand──▶ shared lattice ──Word──▶ control, if the lattice is shared; ──joined──▶ lattice host
 //!  console ──Order──▶ pipeline; ──Command──▶ control
 //!  listener ──Credentials──▶ entrance ──passwords──▶ verifier         renewal ──certificates──▶ listener
 //! ```

@@ -9,13 +9,14 @@ use super::{AppError, EVENTS_MAX};
 use crate::artifact::trust::{Policy, Unsigned};
 use crate::artifact::{self, registry};
 use crate::config::workload::http::taken_sockets;
-use crate::config::{Config, LatticeMode, RegistryScheme};
+use crate::config::{Config, LatticeMode, LatticeShape, RegistryScheme};
 use crate::console::{HostSource, HostView};
 use crate::control::{self, Artifacts, Control, ControlHandle, OfTheFile, Surroundings};
 use crate::device::{self, Devices};
 use crate::ingest::listener::inside::Inside;
+use crate::lattice::shared::{self, Reader, Shared};
 use crate::lattice::wasmbus::subject::Auctions;
-use crate::lattice::wasmbus::{Host, Settings};
+use crate::lattice::wasmbus::{Groups, Host, Settings};
 use crate::lattice::{Identity, LinkHandle};
 use crate::platform::clock::WallClock;
 use crate::platform::log::chain;
@@ -129,6 +130,14 @@ pub(super) fn start_control(
     let (told, told_in) = watch::channel(registry::Told::new());
     let sources = start_artifacts(tasks, config, told_in)?;
     let (events, events_in) = mpsc::channel(EVENTS_MAX);
+    let wanted = &config.lattice.host;
+    let (ways, ends) = match wanted.shape {
+        LatticeShape::Own => (None, None),
+        LatticeShape::Shared => {
+            let (ways, ends) = shared::ways(&wanted.lattice);
+            (Some(ways), Some(ends))
+        }
+    };
     let (control, handle) = Control::new(control::Setup {
         file: of_the_file(config),
         filed,
@@ -147,6 +156,7 @@ pub(super) fn start_control(
         kit,
         clock: clock.clone(),
         events,
+        shared: ways,
     });
     tasks.essential("control", Stage::Source, |stop| control.run(stop));
     let url = match &config.lattice.mode {
@@ -154,7 +164,6 @@ pub(super) fn start_control(
         LatticeMode::Leaf(leaf) => format!("nats://{}", leaf.listen),
         LatticeMode::Direct(direct) => direct.url.clone(),
     };
-    let wanted = &config.lattice.host;
     if !wanted.serve {
         return Ok((handle, HostSource::Off));
     }
@@ -177,8 +186,16 @@ pub(super) fn start_control(
         url: Some(url),
         js_domain: config.lattice.jetstream_domain.clone(),
     };
+    let groups = match ends {
+        None => Groups::Own,
+        Some(ends) => {
+            let (shared, joined) = Shared::new(wanted.lattice.clone(), link.clone(), handle.clone(), ends);
+            tasks.essential("shared lattice", Stage::Source, |stop| shared.run(stop));
+            Groups::Shared { joined, reader: Reader::new(link.clone(), wanted.lattice.clone()) }
+        }
+    };
     let (host, account) =
-        Host::new(settings, id.clone(), handle.clone(), link.clone(), events_in, clock.clone());
+        Host::new((settings, groups), id.clone(), handle.clone(), link.clone(), events_in, clock.clone());
     tasks.essential("lattice host", Stage::Source, |stop| host.run(stop));
     Ok((handle, HostSource::On(HostView { id, lattice: wanted.lattice.clone(), account })))
 }

@@ -35,7 +35,7 @@ pub use component::{Component, Fallback};
 pub use device::{Bias, Device, DeviceEnd, Direction, GpioLine, Parity, Polarity, SerialLine};
 pub use diagnose::{ConfigError, Finding, Position, Problem, Warning};
 pub use fault::{Doubt, Fault, FilterFault, TemplateFault};
-pub use host::LatticeHost;
+pub use host::{LatticeHost, LatticeShape};
 pub use load::{DEFAULT, Inspection, MainFile, Paths, inspect, load, load_file, parse};
 pub(crate) use names::{is_name, is_subject, topic_filter};
 pub use site::{

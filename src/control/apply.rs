@@ -199,19 +199,7 @@ fn stop_provider(desired: &Desired, id: &str) -> Result<Decision, Refusal> {
 }
 
 fn put_link(desired: &Desired, link: &Link) -> Result<Decision, Refusal> {
-    for (what, name) in [
-        ("the source of a link", &link.source_id),
-        ("the target of a link", &link.target),
-        ("a link", &link.name),
-        ("a namespace", &link.wit_namespace),
-        ("a package", &link.wit_package),
-    ] {
-        bounds::name(what, name)?;
-    }
-    count("interfaces in a link", link.interfaces.len(), bounds::INTERFACES_MAX)?;
-    link.interfaces.iter().try_for_each(|name| bounds::name("an interface", name))?;
-    bounds::config_names(&link.source_config)?;
-    bounds::config_names(&link.target_config)?;
+    link_fits(desired, link)?;
     let named = link.source_config.iter().chain(&link.target_config);
     let missing: String =
         named.filter(|name| !desired.configs.contains_key(*name)).map(|name| no_config(name)).collect();
@@ -226,9 +214,27 @@ fn put_link(desired: &Desired, link: &Link) -> Result<Decision, Refusal> {
         return Err(Refusal::LinkTaken);
     }
     let before = desired.links.get(&key).map(|item| &item.spec);
-    count("links", desired.links.len() + usize::from(before.is_none()), bounds::LINKS_MAX)?;
     let change = put(before, Key::Link(key), link, Spec::Link);
     Ok(Decision::done("successfully set link").with(change, Event::LinkSet(link.clone())))
+}
+
+/// Whether a link may be held beside the others.
+pub(super) fn link_fits(desired: &Desired, link: &Link) -> Result<(), Refusal> {
+    for (what, name) in [
+        ("the source of a link", &link.source_id),
+        ("the target of a link", &link.target),
+        ("a link", &link.name),
+        ("a namespace", &link.wit_namespace),
+        ("a package", &link.wit_package),
+    ] {
+        bounds::name(what, name)?;
+    }
+    count("interfaces in a link", link.interfaces.len(), bounds::INTERFACES_MAX)?;
+    link.interfaces.iter().try_for_each(|name| bounds::name("an interface", name))?;
+    bounds::config_names(&link.source_config)?;
+    bounds::config_names(&link.target_config)?;
+    let is_new = !desired.links.contains_key(&link.key());
+    count("links", desired.links.len() + usize::from(is_new), bounds::LINKS_MAX)
 }
 
 /// `wanted` names no target: the first that matches goes, as elsewhere.
@@ -250,16 +256,22 @@ fn delete_link(desired: &Desired, wanted: LinkKey) -> Decision {
 
 fn put_config(desired: &Desired, name: &str, values: &Pairs) -> Result<Decision, Refusal> {
     bounds::config_name(name)?;
+    config_fits(desired, name, values)?;
+    let before = desired.configs.get(name).map(|item| &item.spec);
+    let change = put(before, Key::Config(name.to_owned()), values, Spec::Config);
+    Ok(Decision::done("successfully put config").with(change, Event::ConfigSet { name: name.to_owned() }))
+}
+
+/// Whether a configuration may be held beside the others.
+pub(super) fn config_fits(desired: &Desired, name: &str, values: &Pairs) -> Result<(), Refusal> {
     let size = |values: &Pairs| values.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
     count("values in one configuration", values.len(), bounds::CONFIG_VALUES_MAX)?;
     count("bytes in one configuration", size(values), bounds::CONFIG_BYTES_MAX)?;
     let others = desired.configs.iter().filter(|(other, _)| *other != name);
     let all = others.map(|(_, item)| size(&item.spec)).sum::<usize>() + size(values);
     count("bytes of configuration", all, bounds::CONFIG_BYTES_ALL_MAX)?;
-    let before = desired.configs.get(name).map(|item| &item.spec);
-    count("configurations", desired.configs.len() + usize::from(before.is_none()), bounds::CONFIGS_MAX)?;
-    let change = put(before, Key::Config(name.to_owned()), values, Spec::Config);
-    Ok(Decision::done("successfully put config").with(change, Event::ConfigSet { name: name.to_owned() }))
+    let is_new = !desired.configs.contains_key(name);
+    count("configurations", desired.configs.len() + usize::from(is_new), bounds::CONFIGS_MAX)
 }
 
 fn put_label(desired: &Desired, file: &OfTheFile, key: &str, value: &str) -> Result<Decision, Refusal> {

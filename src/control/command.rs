@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::desired::{Component, Link, LinkKey, Provider};
+use super::desired::{Change, Component, Key, Link, LinkKey, Provider, Spec};
+use super::merge::EntryKey;
 use crate::artifact::claims::Claims;
 
 /// Names and values.
@@ -103,6 +104,22 @@ pub enum Refusal {
     Limit { limit: &'static str, value: String, least: u64, most: u64 },
     #[error("too many changes in a short time: each is written to flash; try again in a minute")]
     TooFast,
+    #[error(
+        "the lattice's buckets at the hub cannot be reached from this gateway now; nothing is changed, try again later"
+    )]
+    HubAway,
+    #[error(
+        "the hub has not acknowledged the change; nothing is kept here, ask for it to see whether the hub took it"
+    )]
+    NotAcknowledged,
+    #[error("the hub refuses the change: {0}")]
+    HubRefuses(String),
+    #[error("others change the same entry of the lattice at the same time; try again")]
+    Contended,
+    #[error("the lattice's entry {entry} cannot be read, and is not written over")]
+    EntryUnreadable { entry: String },
+    #[error("{name:?} cannot be a key of the lattice's buckets: A-Z a-z 0-9 - _ = / and single dots within")]
+    EntryKey { name: String },
     #[error("it cannot be kept: {0}")]
     NotKept(String),
     #[error("the gateway is stopping")]
@@ -165,6 +182,33 @@ pub struct Scaled {
     pub annotations: Pairs,
     /// What its signer says of the artifact, once that is known.
     pub claims: Option<Claims>,
+}
+
+// === impl Command ===
+
+impl Command {
+    /// The entry of the lattice's buckets that it changes, where a lattice is shared.
+    pub fn entry(&self) -> Option<EntryKey> {
+        match self {
+            Command::PutLink { link } => Some(EntryKey::Links(link.source_id.clone())),
+            Command::DeleteLink { source_id, .. } => Some(EntryKey::Links(source_id.clone())),
+            Command::PutConfig { name, .. } | Command::DeleteConfig { name } => {
+                Some(EntryKey::Config(name.clone()))
+            }
+            _ => None,
+        }
+    }
+
+    /// The item of the lattice's that it puts.
+    pub(super) fn put(&self) -> Option<Change> {
+        match self {
+            Command::PutLink { link } => Some(Change::Put(Key::Link(link.key()), Spec::Link(link.clone()))),
+            Command::PutConfig { name, values } => {
+                Some(Change::Put(Key::Config(name.clone()), Spec::Config(values.clone())))
+            }
+            _ => None,
+        }
+    }
 }
 
 // === impl Origin ===

@@ -1,7 +1,9 @@
 //! The task that owns the desired state: it works commands off one by one, keeps them, and makes them come true.
 
+mod copy;
 mod posts;
 mod probation;
+mod shared;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
@@ -32,7 +34,10 @@ use crate::artifact::registry;
 use crate::platform::clock::{self, WallClock};
 use crate::platform::log::chain;
 use crate::supervise::{Crew, Member};
-use crate::workload::{KeepError, KeeperHandle, Kit, Line, Save, View};
+use crate::workload::{KeepError, KeeperHandle, Kit, Line, Save, View, Write};
+use copy::Copy;
+
+pub use copy::{Errand, Ways, Word};
 
 /// Commands waiting: the lattice has so many under way at a time, the local socket one.
 const REQUESTS_MAX: usize = 40;
@@ -62,6 +67,8 @@ pub struct Setup {
     pub clock: WallClock,
     /// Where events go; what does not fit is dropped.
     pub events: mpsc::Sender<Event>,
+    /// The way to the hub's buckets, if the lattice is shared.
+    pub shared: Option<Ways>,
 }
 
 #[derive(Debug)]
@@ -111,6 +118,8 @@ pub struct Control {
     generation: u64,
     look_again: Option<Instant>,
     pause: Duration,
+    /// Of the hub's word, if the lattice is shared.
+    copy: Option<Copy>,
 }
 
 /// A reference, and what was found, unless nobody wanted it any more.
@@ -210,6 +219,7 @@ impl Control {
             told: setup.told.clone(),
             shown: seen,
         };
+        let copy = setup.shared.take().map(Copy::new);
         let control = Control {
             setup,
             requests,
@@ -232,6 +242,7 @@ impl Control {
             generation: 0,
             look_again: None,
             pause: posts::PAUSE_MIN,
+            copy,
         };
         (control, handle)
     }
@@ -247,6 +258,7 @@ impl Control {
         self.bring_about().await;
         let mut looks = interval(LOOK_EVERY);
         loop {
+            let settle_at = self.settle_at();
             // Cancel-safe: what an arm received is worked off before anything else is looked at.
             tokio::select! {
                 biased;
@@ -262,6 +274,10 @@ impl Control {
                     }
                 }
                 () = self.setup.artifacts.reached() => self.look_again(),
+                word = Copy::word(&mut self.copy) => self.hear(word).await,
+                () = sleep_until(settle_at.unwrap_or_else(Instant::now)), if settle_at.is_some() => {
+                    self.settle_soon().await;
+                }
                 request = self.requests.recv() => match request {
                     Some(request) => self.obey(request).await,
                     None => break,
@@ -277,6 +293,7 @@ impl Control {
     async fn restore(&mut self) -> Result<(), KeepError> {
         let rows = self.setup.keeper.rows().await?;
         let newest = self.setup.keeper.lines(1).await?.first().map_or(0, |line| line.revision);
+        let rows = self.restore_copy(rows, newest).await;
         let (desired, unread) = record::read(&rows, newest);
         if unread > 0 {
             warn!(
@@ -293,6 +310,9 @@ impl Control {
     }
 
     async fn obey(&mut self, request: Request) {
+        if self.copy.is_some() && request.command.entry().is_some() {
+            return self.obey_shared(request).await;
+        }
         let Request { command, by, reply } = request;
         let mut decision = apply(&self.desired, &self.file, &command);
         let sound = decision.work.as_ref().and_then(|work| self.sound(&work.id));
@@ -363,15 +383,28 @@ impl Control {
 
     /// Writes changes, and what the history says of them; they count from then on.
     async fn keep(&mut self, changes: &[Change], by: Origin, text: String) -> Result<(), Refusal> {
+        self.keep_with(changes, by, text, Vec::new()).await
+    }
+
+    /// As [`Control::keep`], with further rows in the same transaction.
+    async fn keep_with(
+        &mut self,
+        changes: &[Change],
+        by: Origin,
+        text: String,
+        further: Vec<Write>,
+    ) -> Result<(), Refusal> {
         let revision = self.desired.revision + 1;
         let line = Line { revision, at: self.setup.clock.stamp().0, origin: by as u8, text };
-        let writes = changes.iter().map(|change| record::write(change, revision, by)).collect();
+        let writes =
+            changes.iter().map(|change| record::write(change, revision, by)).chain(further).collect();
         let save = Save { writes, line, lines_max: HISTORY_ROWS_MAX };
         self.setup.keeper.save(save).await.map_err(|error| {
             error!(reason = %chain(&error), "a change of the desired state cannot be kept, and is refused");
             Refusal::NotKept(error.to_string())
         })?;
         let desired = Arc::make_mut(&mut self.desired);
+        desired.revision = revision;
         changes.iter().for_each(|change| desired.make(change, revision, by));
         self.note_gone(changes);
         self.troubles = Arc::new(troubles(&self.desired, &self.setup.surroundings));
@@ -406,6 +439,9 @@ impl Control {
 
     /// Whether a component works as it is desired, if that is known.
     fn verdict(&self, id: &str) -> Option<Result<(), String>> {
+        if self.is_behind() {
+            return None;
+        }
         if let Some(why) = self.unplanned.get(id) {
             return Some(if self.may_wait(id) { Ok(()) } else { Err(why.clone()) });
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::command::{Origin, Pairs};
-use super::desired::{Desired, Link, OfTheFile};
+use super::desired::{Desired, Key, Link, OfTheFile};
 use crate::artifact::claims::Claims;
 use crate::artifact::obtain::Obtained;
 use crate::artifact::trust::Trust;
@@ -32,6 +32,19 @@ pub struct Shown {
     pub waiting: BTreeSet<String>,
     /// Links that lead nowhere, and why.
     pub troubles: Arc<Vec<(Link, String)>>,
+    /// How the copy of a shared lattice stands; of a lattice of the gateway's own there is none.
+    pub copy: Option<Shared>,
+}
+
+/// How the copy of a shared lattice stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shared {
+    /// Whether it is the hub's word of now; otherwise of when the hub was last there.
+    pub is_held: bool,
+    /// Changed on site, and not at the hub yet.
+    pub pending: Vec<Key>,
+    /// Entries that say nothing here, and why.
+    pub passed_over: Vec<(String, String)>,
 }
 
 /// A component of the lattice that has a task.
@@ -98,6 +111,9 @@ pub struct Overview {
     pub components: Vec<Present>,
     /// Links that lead nowhere, and why.
     pub troubles: Vec<(Link, String)>,
+    /// How the copy of a shared lattice stands.
+    #[serde(default)]
+    pub copy: Option<Shared>,
 }
 
 /// A line of the history.
@@ -205,6 +221,7 @@ impl Shown {
             labels: self.labels(),
             components: self.components(),
             troubles: self.troubles.to_vec(),
+            copy: self.copy.clone(),
         }
     }
 }

@@ -190,6 +190,7 @@ pub(super) struct Lattice {
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct LatticeHost {
     pub serve: bool,
+    pub shape: LatticeShape,
     pub lattice: Option<String>,
     pub friendly_name: Option<String>,
     pub prefix: String,
@@ -199,6 +200,13 @@ pub(super) struct LatticeHost {
     pub http_addresses: Vec<String>,
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum LatticeShape {
+    Own,
+    Shared,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]

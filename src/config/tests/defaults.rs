@@ -10,8 +10,8 @@ use super::super::tree::{KeyPath, Layer, Node, Tree, Value};
 use super::{parse, valid};
 use crate::config::{
     Artifacts, Broker, Caps, Clients, Clock, Component, DEFAULT, Decode, Fallback, Fields, FullPolicy,
-    Gateway, Journal, LatticeHost, LatticeMode, Leaf, LogLevel, Outbox, Reduce, Site, Slot, Stream,
-    TimeSource, TopicRules, Trust, Uplink,
+    Gateway, Journal, LatticeHost, LatticeMode, LatticeShape, Leaf, LogLevel, Outbox, Reduce, Site, Slot,
+    Stream, TimeSource, TopicRules, Trust, Uplink,
 };
 use crate::sample::{Durability, Lane};
 
@@ -67,6 +67,7 @@ fn the_default_is_what_its_documentation_says() {
         config.lattice.host,
         LatticeHost {
             serve: true,
+            shape: LatticeShape::Own,
             lattice: "gateway".to_owned(),
             friendly_name: "gateway".to_owned(),
             prefix: "wasmbus.ctl".to_owned(),

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::copy::Copy;
 use super::{Control, Place, Post, Search, Undo};
 use crate::artifact::obtain::Obtained;
 use crate::config;
@@ -57,6 +58,12 @@ impl Control {
         let room = COMPONENTS_MAX.saturating_sub(self.file.workloads);
         let ours = self.desired.components.iter().filter(|(id, _)| !self.file.components.contains_key(*id));
         let (mut wanted, mut found) = (BTreeMap::new(), BTreeMap::new());
+        if self.is_behind() {
+            let is_desired = |id: &String| self.desired.components.contains_key(id);
+            let posts = self.posts.iter().filter(|(id, _)| is_desired(id));
+            let as_it_is = posts.map(|(id, post)| (id.clone(), post.plan.clone())).collect();
+            return (as_it_is, found);
+        }
         self.unplanned.clear();
         for (id, item) in ours.take(room) {
             let reference = &item.spec.reference;
@@ -244,6 +251,7 @@ impl Control {
             filed: Arc::clone(&self.filed),
             missing: self.unplanned.clone(),
             troubles: Arc::clone(&self.troubles),
+            copy: self.copy.as_ref().map(Copy::shown),
         }));
     }
 }

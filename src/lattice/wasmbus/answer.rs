@@ -10,6 +10,7 @@ use super::request::{self, Auction};
 use super::subject::{Address, Auctions, Operation};
 use crate::artifact::claims::Claims;
 use crate::control::{Builtin, Command, ControlHandle, Link, Origin, Pairs, Shown};
+use crate::lattice::shared::{ReadError, Reader};
 use crate::platform::clock;
 use crate::sample::{Nanos, SECOND};
 
@@ -22,6 +23,8 @@ pub(super) struct Desk {
     pub control: ControlHandle,
     /// On the boot's clock.
     pub started: Nanos,
+    /// Answers questions about the whole lattice, if it is shared.
+    pub reader: Option<Reader>,
 }
 
 /// What becomes of a request.
@@ -53,6 +56,11 @@ impl Desk {
         if payload.len() > REQUEST_BYTES_MAX {
             let sentence = format!("a request has {REQUEST_BYTES_MAX} bytes at most");
             return Answer::Reply(failure(&sentence));
+        }
+        if let Some(reader) = &self.reader
+            && let Some(answer) = read(reader, &operation).await
+        {
+            return Answer::Reply(answer);
         }
         let shown = self.control.shown.borrow().clone();
         let command = match operation {
@@ -211,6 +219,21 @@ fn claims_map(claims: &Claims) -> Pairs {
         ("version", text(&claims.version)),
     ];
     pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// The answer to a question about the whole of a shared lattice; nothing if it is no such question.
+async fn read(reader: &Reader, operation: &Operation<'_>) -> Option<Vec<u8>> {
+    let failed = |error: ReadError| failure(&error.to_string());
+    Some(match operation {
+        Operation::LinkGet => reader.links().await.map_or_else(failed, response),
+        Operation::ClaimsGet => reader.claims().await.map_or_else(failed, response),
+        Operation::ConfigGet { name } => match reader.config(name).await {
+            Ok(Some(values)) => response(values),
+            Ok(None) => success("Configuration not found"),
+            Err(error) => failed(error),
+        },
+        _ => return None,
+    })
 }
 
 /// Whether the labels are as an auction wants them.
