@@ -72,7 +72,7 @@ pub(super) fn identity(key: &Key) -> (u8, String) {
         }
         Key::Config(name) => (4, name.clone()),
         Key::Label(name) => (5, name.clone()),
-        Key::Former(id) => (6, id.clone()),
+        Key::Former(id) => (8, id.clone()),
     }
 }
 
