@@ -118,7 +118,7 @@ pub fn held(desired: &Desired, key: &Key) -> Option<Spec> {
     match key {
         Key::Link(key) => desired.links.get(key).map(|item| Spec::Link(item.spec.clone())),
         Key::Config(name) => desired.configs.get(name).map(|item| Spec::Config(item.spec.clone())),
-        Key::Component(_) | Key::Provider(_) | Key::Label(_) => None,
+        Key::Component(_) | Key::Former(_) | Key::Provider(_) | Key::Label(_) => None,
     }
 }
 
@@ -311,7 +311,7 @@ fn name(key: &Key) -> String {
         Key::Link(LinkKey { source_id, wit_namespace, wit_package, name, target }) => {
             format!("link {name} of {source_id} to {target} ({wit_namespace}:{wit_package})")
         }
-        Key::Component(name) | Key::Provider(name) | Key::Label(name) => name.clone(),
+        Key::Component(name) | Key::Former(name) | Key::Provider(name) | Key::Label(name) => name.clone(),
     }
 }
 

@@ -50,7 +50,7 @@ impl EntryKey {
         match key {
             Key::Link(link) => Some(EntryKey::Links(link.source_id.clone())),
             Key::Config(name) => Some(EntryKey::Config(name.clone())),
-            Key::Component(_) | Key::Provider(_) | Key::Label(_) => None,
+            Key::Component(_) | Key::Former(_) | Key::Provider(_) | Key::Label(_) => None,
         }
     }
 
