@@ -44,6 +44,7 @@ mod owner;
 mod plan;
 mod reconcile;
 mod record;
+mod scaler;
 mod shown;
 
 pub use apply::{Decision, apply};
