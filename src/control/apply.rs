@@ -5,6 +5,7 @@ use super::builtin::Builtin;
 use super::capability::is_secret;
 use super::command::{Command, Event, Origin, Pairs, Refusal, Replacing, Scaled};
 use super::desired::{Change, Component, Desired, Key, Link, LinkKey, OfTheFile, Provider, Spec};
+use super::scaler;
 
 /// What becomes of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,6 +113,13 @@ fn scale(
     let mut after = wanted.clone();
     let mut message = String::new();
     if let Some(before) = before {
+        let is_another = scaler::is_another(&before.annotations, &wanted.annotations);
+        if is_another && wanted.limit == 0 {
+            // It has lost the component already, and is told what it waits for.
+            let gone = Event::ComponentScaled(scaled(id, wanted));
+            return Ok(Decision::done("").with(None, gone));
+        }
+        let replacing = if is_another { Replacing::Allowed } else { replacing };
         let (old, new) = (&before.reference, &wanted.reference);
         if old != new && wanted.limit > 0 {
             message = match replacing {

@@ -52,6 +52,7 @@ mod plan;
 mod probation;
 mod reconcile;
 mod record;
+mod scaler;
 mod shown;
 
 pub use apply::{Decision, apply};

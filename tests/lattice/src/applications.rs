@@ -95,8 +95,13 @@ async fn the_manifest_in_readme_is_deployed_as_it_stands() {
 /// The gateway's inventory, as the control interface reads it.
 pub async fn inventory(site: &Site) -> Value {
     let control = control(&site.client().await, Duration::from_millis(300));
-    let hosts = control.get_hosts().await.unwrap();
-    let host = hosts[0].data().expect("a host answers");
+    let mut hosts = Vec::new();
+    eventually("a host answers", PATIENCE, async || {
+        hosts = control.get_hosts().await.unwrap();
+        !hosts.is_empty()
+    })
+    .await;
+    let host = hosts[0].data().unwrap();
     assert_eq!((hosts.len(), host.lattice()), (1, LATTICE));
     let inventory = control.get_host_inventory(host.id()).await.unwrap().into_data().unwrap();
     serde_json::to_value(inventory).unwrap()
