@@ -138,6 +138,7 @@ pub fn scope<'a>(desired: &Desired, pending: impl IntoIterator<Item = &'a Key>) 
     let configs = desired
         .components
         .values()
+        .chain(desired.formers.values())
         .flat_map(|item| &item.spec.config)
         .chain(desired.providers.values().flat_map(|item| &item.spec.config))
         .chain(links)
