@@ -58,7 +58,7 @@ pub enum Word {
         /// Which.
         errand: Errand,
         /// What is answered, changed and told.
-        decision: Decision,
+        decision: Box<Decision>,
         /// The number of the write, if there was one.
         revision: Option<u64>,
     },

@@ -164,7 +164,7 @@ impl Control {
                 copy.again = None;
                 self.is_due = true;
             }
-            Word::Done { errand, decision, revision } => self.done(errand, decision, revision).await,
+            Word::Done { errand, decision, revision } => self.done(errand, *decision, revision).await,
             Word::Failed { errand, refusal } => self.failed(errand, refusal).await,
         }
     }

@@ -37,7 +37,7 @@ pub(super) async fn run(buckets: Buckets, errand: Errand) -> Word {
     let mut sent = Sent::No;
     let ended = timeout_at(errand.deadline, change(&buckets, &errand.command, &mut sent)).await;
     match ended {
-        Ok(Ok((decision, revision))) => Word::Done { errand, decision, revision },
+        Ok(Ok((decision, revision))) => Word::Done { errand, decision: Box::new(decision), revision },
         Ok(Err(refusal)) => Word::Failed { errand, refusal },
         Err(_) => {
             let refusal = if sent == Sent::No { Refusal::HubAway } else { Refusal::NotAcknowledged };
