@@ -73,7 +73,8 @@ impl Site {
                  [clock]\ntrust = \"always\"\n[[listener]]\nname = \"site\"\nbind = \"127.0.0.1:{mqtt}\"\n\
                  [lattice]\njetstream_domain = \"hub\"\n\
                  [lattice.leaf]\nlisten = \"127.0.0.1:{leaf}\"\nhub = \"nats-leaf://127.0.0.1:{uplink}\"\n\
-                 [lattice.host]\ncomponent_dir = \"{place}/components\"\nlabels = {{ site = \"plant-1\" }}\n"
+                 [artifacts]\nfolders = [\"{place}/components\"]\nallow_unsigned = true\n\
+                 [lattice.host]\nlabels = {{ site = \"plant-1\" }}\n"
             ),
         );
         site.write("conf.d/test.toml", toml);
