@@ -11,7 +11,7 @@ use crate::artifact::{self, registry};
 use crate::config::workload::http::taken_sockets;
 use crate::config::{Config, LatticeMode, LatticeShape, RegistryScheme};
 use crate::console::{HostSource, HostView};
-use crate::control::{self, Artifacts, Control, ControlHandle, OfTheFile, Surroundings};
+use crate::control::{self, Artifacts, Control, ControlHandle, Filed, OfTheFile, Origin, Surroundings};
 use crate::device::{self, Devices};
 use crate::ingest::listener::inside::Inside;
 use crate::lattice::shared::{self, Reader, Shared};
@@ -19,6 +19,7 @@ use crate::lattice::wasmbus::subject::Auctions;
 use crate::lattice::wasmbus::{Groups, Host, Settings};
 use crate::lattice::{Identity, LinkHandle};
 use crate::platform::clock::WallClock;
+use crate::platform::disk;
 use crate::platform::log::chain;
 use crate::supervise::{Stage, Tasks, ThreadError};
 use crate::workload::blobs::Blobs;
@@ -209,10 +210,15 @@ fn of_the_file(config: &Config) -> OfTheFile {
     ];
     let machine = machine.map(|(key, value)| (format!("hostcore.{key}"), value.to_owned()));
     let components = config.components.iter().chain(config.workloads.iter().map(|all| &all.component));
-    let path =
-        |component: &crate::config::Component| (component.name.clone(), component.path.display().to_string());
+    let filed = |component: &crate::config::Component| {
+        let file = config.component_files.get(&component.name);
+        // Where that cannot be told, an operator will look for the file and see.
+        let is_of_the_image = file.is_some_and(|file| disk::is_read_only(file).unwrap_or(false));
+        let origin = if is_of_the_image { Origin::Image } else { Origin::LocalFile };
+        (component.name.clone(), Filed { path: component.path.display().to_string(), origin })
+    };
     OfTheFile {
-        components: components.map(path).collect::<BTreeMap<_, _>>(),
+        components: components.map(filed).collect::<BTreeMap<_, _>>(),
         workloads: config.workloads.len(),
         labels: config.lattice.host.labels.clone().into_iter().chain(machine).collect(),
     }

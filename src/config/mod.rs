@@ -79,6 +79,8 @@ pub struct Config {
     pub components: Vec<Component>,
     /// Components written for wasmCloud.
     pub workloads: Vec<Workload>,
+    /// In which file each component of both kinds stands, by its name.
+    pub component_files: BTreeMap<String, PathBuf>,
     /// Where components of the lattice come from.
     pub artifacts: Artifacts,
     /// Registries that more is to be said about than their names.

@@ -4,7 +4,7 @@ use super::bounds::{self, count};
 use super::builtin::Builtin;
 use super::capability::is_secret;
 use super::command::{Command, Event, Origin, Pairs, Refusal, Replacing, Scaled};
-use super::desired::{Change, Component, Desired, Key, Link, LinkKey, OfTheFile, Provider, Spec};
+use super::desired::{Change, Component, Desired, Filed, Key, Link, LinkKey, OfTheFile, Provider, Spec};
 use super::scaler;
 
 /// What becomes of a command.
@@ -330,9 +330,10 @@ fn is_same_link(one: &LinkKey, other: &LinkKey) -> bool {
 }
 
 fn not_of_the_file(file: &OfTheFile, id: &str) -> Result<(), Refusal> {
-    match file.components.contains_key(id) {
-        true => Err(Refusal::OfTheFile { what: "component", name: id.to_owned() }),
-        false => Ok(()),
+    match file.components.get(id) {
+        Some(Filed { origin: Origin::Image, .. }) => Err(Refusal::OfTheImage { name: id.to_owned() }),
+        Some(_) => Err(Refusal::OfTheFile { what: "component", name: id.to_owned() }),
+        None => Ok(()),
     }
 }
 

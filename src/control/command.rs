@@ -23,6 +23,8 @@ pub enum Origin {
     Lattice = 2,
     /// Somebody at the gateway, by its local socket.
     Site = 3,
+    /// Configuration that came with the image, and changes with the image only.
+    Image = 4,
 }
 
 /// What may be done to the reference of a component that is there.
@@ -82,6 +84,8 @@ pub enum Refusal {
     HostCore,
     #[error("{what} {name} is set by the gateway's own configuration file and is changed there")]
     OfTheFile { what: &'static str, name: String },
+    #[error("component {name} is set by the gateway's image and changes with it")]
+    OfTheImage { name: String },
     #[error(
         "a component's identifier is its folder and its name at the broker here: 1 to 64 of A-Z a-z 0-9 _ -, which {id:?} is not"
     )]
@@ -216,13 +220,16 @@ impl Command {
 impl Origin {
     /// What its number in `state.db` stands for.
     pub(super) fn of_number(number: u8) -> Option<Origin> {
-        [Origin::LocalFile, Origin::Lattice, Origin::Site].into_iter().find(|origin| *origin as u8 == number)
+        [Origin::LocalFile, Origin::Lattice, Origin::Site, Origin::Image]
+            .into_iter()
+            .find(|origin| *origin as u8 == number)
     }
 
     /// In words.
     pub fn word(self) -> &'static str {
         match self {
             Origin::LocalFile => "local file",
+            Origin::Image => "image",
             Origin::Lattice => "lattice",
             Origin::Site => "site",
         }

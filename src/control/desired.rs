@@ -101,12 +101,21 @@ pub struct Desired {
 /// What the gateway's file says, and nobody else may change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OfTheFile {
-    /// Components of both kinds: name and path.
-    pub components: BTreeMap<String, String>,
+    /// Components of both kinds, by name.
+    pub components: BTreeMap<String, Filed>,
     /// How many of them are for wasmCloud.
     pub workloads: usize,
     /// Labels, and those that tell what the machine is.
     pub labels: Pairs,
+}
+
+/// A component that the gateway's file has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filed {
+    /// Of its code.
+    pub path: String,
+    /// Whether that file is an operator's or came with the image.
+    pub origin: Origin,
 }
 
 /// Which item. Also the name of its row.

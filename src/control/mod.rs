@@ -60,7 +60,7 @@ pub use artifact::Artifacts;
 pub use builtin::Builtin;
 pub use command::{Command, Event, Origin, Pairs, Refusal, Replacing, Scaled};
 pub use desired::{
-    Change, Component, Desired, Item, Key, Link, LinkKey, OfTheFile, Provider, Spec, default_name,
+    Change, Component, Desired, Filed, Item, Key, Link, LinkKey, OfTheFile, Provider, Spec, default_name,
 };
 pub use grants::Surroundings;
 pub use owner::{Control, ControlHandle, Errand, Setup, Ways, Word};

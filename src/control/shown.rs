@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::command::{Origin, Pairs};
-use super::desired::{Desired, Key, Link, OfTheFile};
+use super::desired::{Desired, Filed, Key, Link, OfTheFile};
 use crate::artifact::claims::Claims;
 use crate::artifact::obtain::Obtained;
 use crate::artifact::trust::Trust;
@@ -149,16 +149,16 @@ impl Provenance {
 impl Shown {
     /// All components, those of the file first.
     pub fn components(&self) -> Vec<Present> {
-        let filed = self.file.components.iter().map(|(id, path)| {
+        let filed = self.file.components.iter().map(|(id, Filed { path, origin })| {
             let view = self.filed.iter().find(|view| view.name() == id);
             let status = view.map(|view| view.status());
             Present {
                 id: id.clone(),
                 reference: format!("file://{path}"),
                 limit: 1,
-                annotations: Pairs::from([("origin".to_owned(), Origin::LocalFile.word().to_owned())]),
+                annotations: Pairs::from([("origin".to_owned(), origin.word().to_owned())]),
                 limits: None,
-                origin: Origin::LocalFile,
+                origin: *origin,
                 revision: 0,
                 // Telemetry processors are in the pipeline's status.
                 state: status.as_ref().map_or("telemetry".to_owned(), |status| status.state.clone()),

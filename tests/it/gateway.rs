@@ -74,6 +74,7 @@ pub fn config(mode: LatticeMode) -> Config {
         signers: Vec::new(),
         secrets: Vec::new(),
         devices: Vec::new(),
+        component_files: Default::default(),
         components: Vec::new(),
         workloads: Vec::new(),
         streams: Vec::new(),

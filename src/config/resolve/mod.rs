@@ -184,6 +184,7 @@ impl Judge<'_> {
             uplink: self.uplink(&document.uplink),
             slot: self.slot(&document.slot),
             devices,
+            component_files: self.component_files(&components, &workloads),
             components,
             workloads,
             streams,

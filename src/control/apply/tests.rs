@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::control::command::Pairs;
+use crate::control::desired::Filed;
 
 fn pairs(list: &[(&str, &str)]) -> Pairs {
     list.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
@@ -38,7 +39,11 @@ struct Bench {
 impl Bench {
     fn new() -> Bench {
         let file = OfTheFile {
-            components: [("filed".to_owned(), "/f.wasm".to_owned())].into(),
+            components: [
+                ("filed".to_owned(), Filed { path: "/f.wasm".into(), origin: Origin::LocalFile }),
+                ("built".to_owned(), Filed { path: "/b.wasm".into(), origin: Origin::Image }),
+            ]
+            .into(),
             workloads: 1,
             labels: pairs(&[("site", "plant-1")]),
         };
@@ -197,6 +202,11 @@ fn what_the_file_says_is_changed_in_the_file() {
     let mut bench = Bench::new();
     let label = |key: &str| Command::PutLabel { key: key.into(), value: "x".into() };
     let delete = |key: &str| Command::DeleteLabel { key: key.into() };
+    let image = start("built", "file:///x.wasm", 1, Replacing::Allowed);
+    assert_eq!(
+        bench.ask(&image).answer.unwrap_err().to_string(),
+        "component built is set by the gateway's image and changes with it"
+    );
     for command in [start("filed", "file:///x.wasm", 1, Replacing::Allowed), label("site"), delete("site")] {
         let refused = bench.says(&command);
         assert!(

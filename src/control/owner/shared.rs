@@ -112,7 +112,7 @@ impl Control {
         }
         let answer = match by {
             Origin::Site => self.change_on_site(&command).await,
-            Origin::Lattice | Origin::LocalFile => Err(Refusal::HubAway),
+            Origin::Lattice | Origin::LocalFile | Origin::Image => Err(Refusal::HubAway),
         };
         drop(reply.send(answer));
     }
