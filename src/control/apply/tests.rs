@@ -127,6 +127,36 @@ fn a_component_is_started_scaled_updated_and_stopped() {
 }
 
 #[test]
+fn a_component_belongs_to_the_scaler_that_asked_last() {
+    // Goal: wadm's update of an image is one, in either order of its two commands, and whoever has no scaler is obeyed as
+    // ever. Method: a new scaler asks and the old one stops; the other way round; a stop by hand.
+    let by = |scaler: &str, reference: &str, limit: u32| {
+        let mut component = component(reference, limit);
+        component.annotations =
+            pairs(&[("wasmcloud.dev/managed-by", "wadm"), ("wasmcloud.dev/scaler", scaler)]);
+        Command::Scale { id: "press".into(), component, replacing: Replacing::NotAllowed }
+    };
+    let mut bench = Bench::new();
+    bench.ask(&by("old", "file:///a.wasm", 1));
+    let work = bench.ask(&by("new", "file:///b.wasm", 5)).work.unwrap();
+    assert_eq!((work.reference.as_str(), work.limit), ("file:///b.wasm", 5));
+    let late = bench.ask(&by("old", "file:///a.wasm", 0));
+    assert_eq!((&late.answer, &late.changes, &late.work), (&Ok(String::new()), &vec![], &None));
+    let [Event::ComponentScaled(told)] = late.events.as_slice() else { panic!("{:?}", late.events) };
+    assert_eq!((told.reference.as_str(), told.limit), ("file:///a.wasm", 0));
+    assert_eq!(told.annotations["wasmcloud.dev/scaler"], "old");
+    let kept = &bench.desired.components["press"].spec;
+    assert_eq!((kept.reference.as_str(), kept.limit), ("file:///b.wasm", 5));
+    assert_eq!(kept.annotations["wasmcloud.dev/scaler"], "new");
+
+    bench.ask(&by("new", "file:///b.wasm", 0));
+    assert!(bench.desired.components.is_empty(), "its own");
+    bench.ask(&by("newest", "file:///c.wasm", 2));
+    bench.ask(&start("press", "file:///c.wasm", 0, Replacing::NotAllowed));
+    assert!(bench.desired.components.is_empty(), "by hand");
+}
+
+#[test]
 fn providers_are_the_gateways_own() {
     // Goal: built-ins start and stop, binaries are refused and told why. Method: each answer and event.
     let mut bench = Bench::new();
