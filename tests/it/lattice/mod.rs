@@ -5,4 +5,6 @@ mod hostile;
 mod offline;
 mod power;
 mod rig;
+mod shared;
+mod shared_rig;
 mod work;
