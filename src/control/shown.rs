@@ -214,6 +214,17 @@ impl Shown {
         self.filed.iter().chain(self.running.values().map(|running| &running.view))
     }
 
+    /// What somebody should do about a shared lattice.
+    pub fn complaint(&self) -> Option<String> {
+        let passed_over = &self.copy.as_ref()?.passed_over;
+        let (entry, why) = passed_over.first()?;
+        Some(format!(
+            "{} entries of the shared lattice are passed over, {entry} because {why}; what was held of them stays until \
+             somebody writes them anew",
+            passed_over.len()
+        ))
+    }
+
     /// Everything, for an operator. Values of configurations included: who may use the local socket may read them.
     pub fn overview(&self) -> Overview {
         Overview {

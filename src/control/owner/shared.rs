@@ -243,6 +243,8 @@ impl Control {
         for (key, why) in merged.passed_over {
             copy.pass_over(key, why);
         }
+        // What is passed over is shown, too.
+        self.is_due = true;
         for turn in merged.turns {
             if let Err(refusal) = self.take(turn).await {
                 // The next word about it, or the next time the hub comes, brings it again.

@@ -39,7 +39,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::{BoxFuture, OptionFuture};
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot, watch as channel};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -68,6 +68,9 @@ const READING: Duration = Duration::from_secs(120);
 /// Before another attempt, doubled up to the longest: buckets that a hub denies stay denied.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// All of scope is read again after so long, also if nothing seems to be missing: an entry that is wiped out together with
+/// every trace is told to nobody.
+const READ_AGAIN: Duration = Duration::from_secs(6 * 3600);
 /// A key that nobody writes: what is watched when nothing is in scope, for the heartbeat.
 const NOTHING: &str = "FROND_NOTHING";
 
@@ -321,8 +324,9 @@ impl Shared {
         running: &mut Running,
         mut over: std::pin::Pin<&mut impl Future<Output = Over>>,
     ) -> Result<(), Over> {
+        let read_again = Instant::now() + READ_AGAIN;
         loop {
-            if self.scope() != *scope {
+            if self.scope() != *scope || Instant::now() >= read_again {
                 return Ok(());
             }
             let config: OptionFuture<_> = watches.config.as_mut().map(Watch::next).into();
@@ -341,6 +345,7 @@ impl Shared {
                 Some(errand) = self.errands.recv(), if running.len() < ERRANDS_MAX => {
                     running.push(Box::pin(write::run(buckets.clone(), errand)));
                 }
+                () = sleep_until(read_again) => {}
                 told = watches.lattice.next() => self.pass_on(&buckets.lattice, &told?).await,
                 Some(told) = config => self.pass_on(&buckets.config, &told?).await,
             }

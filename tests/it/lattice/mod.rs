@@ -8,4 +8,6 @@ mod offline;
 mod power;
 mod probation;
 mod rig;
+mod shared;
+mod shared_rig;
 mod work;
