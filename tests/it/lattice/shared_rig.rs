@@ -51,7 +51,10 @@ impl Gateway {
         std::fs::copy(guest("postman"), folder.join("postman.wasm")).unwrap();
         site.write(
             "conf.d/host.toml",
-            &format!("gateway.name = \"{name}\"\n[lattice.host]\ncomponent_dir = \"{}\"\n", folder.display()),
+            &format!(
+                "gateway.name = \"{name}\"\n[artifacts]\nfolders = [\"{}\"]\nallow_unsigned = true\n",
+                folder.display()
+            ),
         );
         site.write("conf.d/shape.toml", "[lattice.host]\nshape = \"shared\"\n");
         let mut tasks = JoinSet::new();
