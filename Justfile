@@ -12,16 +12,22 @@ demo *ARGS: (_deps "demo") guests
     cargo build --locked --release
     "$CARGO_TARGET_DIR/release/frond" demo --component "{{ guests }}/wasm32-wasip2/release/limits.wasm" {{ ARGS }}
 
-# All tests
+# All tests; without a filter also those of `test-lattice`
 test *ARGS: (_deps "test") guests
     cd components && cargo test --locked --target-dir "{{ guests }}"
     cargo test --locked {{ ARGS }}
+    {{ if ARGS == "" { "just test-lattice" } else { "" } }}
+
+# Those with wasmCloud's own client and wadm; needs the program and the guests that `just test` builds
+test-lattice *ARGS:
+    cd tests/lattice && FROND="${FROND:-$CARGO_TARGET_DIR/debug/frond}" cargo test --locked --target-dir "$CARGO_TARGET_DIR/lattice" {{ ARGS }}
 
 # Format, lints, licences and sources
 check: (_deps "check")
     cargo fmt --check
     cargo clippy --locked --all-targets -- -D warnings
     cd components && cargo fmt --check && cargo clippy --locked --all-targets --target-dir "{{ guests }}" -- -D warnings
+    cd tests/lattice && cargo fmt --check && cargo clippy --locked --all-targets --target-dir "$CARGO_TARGET_DIR/lattice" -- -D warnings
     cargo deny --locked check bans licenses sources
 
 # Known vulnerabilities of the dependencies; needs the advisory database from the network

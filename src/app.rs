@@ -9,7 +9,9 @@
 //!                                                     component ──Job──▶ blobs (files)
 //!                                                     ├───────Request──▶ devices; a task for each
 //!                                                     └───────Errand──▶ hosts, by HTTP; a task of each errand's own
+//!  control ──Job──▶ artifacts (files), a thread; registries and the hub's object store by way of the link
 //!  lattice host ──Command──▶ control ──Save──▶ keeper; control ──Event──▶ lattice host; control starts workloads
+//!  control ──Errand──▶ shared lattice ──Word──▶ control, if the lattice is shared; ──joined──▶ lattice host
 //!  console ──Order──▶ pipeline; ──Command──▶ control
 //!  listener ──Credentials──▶ entrance ──passwords──▶ verifier         renewal ──certificates──▶ listener
 //! ```
@@ -185,7 +187,7 @@ fn start_all(tasks: &mut Tasks, config: &Config, store: Store, mut start: Start)
     let (owners, devices, device_views) = device::owners(&config.devices);
     workloads::start_devices(tasks, owners);
     let (kit, filed) = workloads::start_workloads(tasks, config, &door, &link_handle.client, &devices)?;
-    let (control, host) = workloads::start_control(tasks, config, kit, filed, (&link_handle, &clock));
+    let (control, host) = workloads::start_control(tasks, config, kit, filed, (&link_handle, &clock))?;
     let shown = control.shown.clone();
     let around = start.streams.get(neighbour::STREAM).map(|stream| neighbour::Neighbourhood {
         stream: *stream,

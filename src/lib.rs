@@ -1,6 +1,7 @@
 //! Frond: firmware for edge gateways. See README.md for the picture; the modules below are its boxes.
 
 pub mod app;
+pub mod artifact;
 pub mod block;
 pub mod cli;
 pub mod config;

@@ -6,18 +6,22 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
 use super::{AppError, EVENTS_MAX};
+use crate::artifact::trust::{Policy, Unsigned};
+use crate::artifact::{self, registry};
 use crate::config::workload::http::taken_sockets;
-use crate::config::{Config, LatticeMode};
+use crate::config::{Config, LatticeMode, LatticeShape, RegistryScheme};
 use crate::console::{HostSource, HostView};
-use crate::control::{self, Artifacts, Control, ControlHandle, OfTheFile, Surroundings};
+use crate::control::{self, Artifacts, Control, ControlHandle, Filed, OfTheFile, Origin, Surroundings};
 use crate::device::{self, Devices};
 use crate::ingest::listener::inside::Inside;
+use crate::lattice::shared::{self, Reader, Shared};
 use crate::lattice::wasmbus::subject::Auctions;
-use crate::lattice::wasmbus::{Host, Settings};
+use crate::lattice::wasmbus::{Groups, Host, Settings};
 use crate::lattice::{Identity, LinkHandle};
 use crate::platform::clock::WallClock;
+use crate::platform::disk;
 use crate::platform::log::chain;
-use crate::supervise::{Stage, Tasks};
+use crate::supervise::{Stage, Tasks, ThreadError};
 use crate::workload::blobs::Blobs;
 use crate::workload::{self, Keeper, Kit, Opener, View, Workload};
 
@@ -76,6 +80,46 @@ pub(super) fn start_workloads(
     Ok((kit, views))
 }
 
+/// The thread that has the artifacts, and where they come from; or why there are none.
+fn start_artifacts(
+    tasks: &mut Tasks,
+    config: &Config,
+    told: watch::Receiver<registry::Told>,
+) -> Result<Result<artifact::obtain::Sources, String>, ThreadError> {
+    let store = match artifact::store::Store::open(&config.gateway.data_dir, config.artifacts.bytes_max) {
+        Ok(store) => store,
+        // Readings do not wait for it, nor do the file's components.
+        Err(error) => {
+            let why = format!("artifacts cannot be kept: {}", chain(&error));
+            tracing::error!(why, "components of the lattice do not run");
+            return Ok(Err(why));
+        }
+    };
+    let (desk, handle) = artifact::desk::Desk::new(store);
+    tasks.thread("artifacts", Stage::Support, move |stop| desk.run(&stop))?;
+    let mut registries = registry::Registries::new(config.artifacts.ca.clone());
+    registries.told = told;
+    for registry in &config.registries {
+        if registry.scheme == RegistryScheme::Plain {
+            registries.plain.insert(registry.name.clone());
+        }
+        if let Some(login) = &registry.credentials {
+            registries.logins.insert(registry.name.clone(), login.clone());
+        }
+    }
+    let folders = config.artifacts.folders.clone();
+    Ok(Ok(artifact::obtain::Sources::new(handle, folders, registries, policy(config))))
+}
+
+/// Whose artifacts run.
+fn policy(config: &Config) -> Policy {
+    let unsigned = match config.artifacts.allow_unsigned {
+        true => Unsigned::Allowed,
+        false => Unsigned::Refused,
+    };
+    Policy { signers: config.signers.clone(), unsigned }
+}
+
 /// The task that owns the desired state and, unless the link is off or it is not wanted, the host of the lattice.
 pub(super) fn start_control(
     tasks: &mut Tasks,
@@ -83,8 +127,18 @@ pub(super) fn start_control(
     kit: Kit,
     filed: Vec<Arc<View>>,
     (link, clock): (&LinkHandle, &WallClock),
-) -> (ControlHandle, HostSource) {
+) -> Result<(ControlHandle, HostSource), ThreadError> {
+    let (told, told_in) = watch::channel(registry::Told::new());
+    let sources = start_artifacts(tasks, config, told_in)?;
     let (events, events_in) = mpsc::channel(EVENTS_MAX);
+    let wanted = &config.lattice.host;
+    let (ways, ends) = match wanted.shape {
+        LatticeShape::Own => (None, None),
+        LatticeShape::Shared => {
+            let (ways, ends) = shared::ways(&wanted.lattice);
+            (Some(ways), Some(ends))
+        }
+    };
     let (control, handle) = Control::new(control::Setup {
         file: of_the_file(config),
         filed,
@@ -93,23 +147,26 @@ pub(super) fn start_control(
             devices: config.devices.iter().map(|device| device.name.clone()).collect(),
             http_addresses: config.lattice.host.http_addresses.clone(),
             taken: taken_sockets(config),
+            policy: policy(config),
+            secrets: config.secrets.clone(),
         },
-        artifacts: Artifacts::new(config.lattice.host.component_dir.clone()),
+        artifacts: Artifacts::new(sources, link.clone(), clock.clone()),
+        told,
         keeper: kit.keeper.clone(),
         probation: config.lattice.host.probation,
         kit,
         clock: clock.clone(),
         events,
+        shared: ways,
     });
     tasks.essential("control", Stage::Source, |stop| control.run(stop));
     let url = match &config.lattice.mode {
-        LatticeMode::Off => return (handle, HostSource::Off),
+        LatticeMode::Off => return Ok((handle, HostSource::Off)),
         LatticeMode::Leaf(leaf) => format!("nats://{}", leaf.listen),
         LatticeMode::Direct(direct) => direct.url.clone(),
     };
-    let wanted = &config.lattice.host;
     if !wanted.serve {
-        return (handle, HostSource::Off);
+        return Ok((handle, HostSource::Off));
     }
     let id = match Identity::keep(&config.gateway.data_dir) {
         Ok(identity) => identity.id(),
@@ -117,7 +174,7 @@ pub(super) fn start_control(
         Err(error) => {
             let why = chain(&error).to_string();
             tracing::error!(why, "the gateway is no host of its lattice");
-            return (handle, HostSource::Refused(why));
+            return Ok((handle, HostSource::Refused(why)));
         }
     };
     let settings = Settings {
@@ -130,10 +187,18 @@ pub(super) fn start_control(
         url: Some(url),
         js_domain: config.lattice.jetstream_domain.clone(),
     };
+    let groups = match ends {
+        None => Groups::Own,
+        Some(ends) => {
+            let (shared, joined) = Shared::new(wanted.lattice.clone(), link.clone(), handle.clone(), ends);
+            tasks.essential("shared lattice", Stage::Source, |stop| shared.run(stop));
+            Groups::Shared { joined, reader: Reader::new(link.clone(), wanted.lattice.clone()) }
+        }
+    };
     let (host, account) =
-        Host::new(settings, id.clone(), handle.clone(), link.clone(), events_in, clock.clone());
+        Host::new((settings, groups), id.clone(), handle.clone(), link.clone(), events_in, clock.clone());
     tasks.essential("lattice host", Stage::Source, |stop| host.run(stop));
-    (handle, HostSource::On(HostView { id, lattice: wanted.lattice.clone(), account }))
+    Ok((handle, HostSource::On(HostView { id, lattice: wanted.lattice.clone(), account })))
 }
 
 /// What the file says of components and labels, and what the machine is.
@@ -145,10 +210,15 @@ fn of_the_file(config: &Config) -> OfTheFile {
     ];
     let machine = machine.map(|(key, value)| (format!("hostcore.{key}"), value.to_owned()));
     let components = config.components.iter().chain(config.workloads.iter().map(|all| &all.component));
-    let path =
-        |component: &crate::config::Component| (component.name.clone(), component.path.display().to_string());
+    let filed = |component: &crate::config::Component| {
+        let file = config.component_files.get(&component.name);
+        // Where that cannot be told, an operator will look for the file and see.
+        let is_of_the_image = file.is_some_and(|file| disk::is_read_only(file).unwrap_or(false));
+        let origin = if is_of_the_image { Origin::Image } else { Origin::LocalFile };
+        (component.name.clone(), Filed { path: component.path.display().to_string(), origin })
+    };
     OfTheFile {
-        components: components.map(path).collect::<BTreeMap<_, _>>(),
+        components: components.map(filed).collect::<BTreeMap<_, _>>(),
         workloads: config.workloads.len(),
         labels: config.lattice.host.labels.clone().into_iter().chain(machine).collect(),
     }

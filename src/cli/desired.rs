@@ -10,7 +10,9 @@ use super::output;
 use super::status::GatewayArgs;
 use crate::console::{self, Request};
 use crate::control::bounds::HISTORY_ROWS_MAX;
-use crate::control::{Command, Component, Link, Overview, Pairs, Provider, Replacing, Told};
+use crate::control::{
+    Command, Component, Key, Link, LinkKey, Origin, Overview, Pairs, Provenance, Provider, Replacing, Told,
+};
 use crate::runtime::Answer;
 
 /// Links between components and providers.
@@ -193,10 +195,21 @@ pub async fn link(command: LinkCommand) -> anyhow::Result<Exit> {
                 output::line(serde_json::to_string_pretty(&links)?);
                 return Ok(Exit::Ok);
             }
-            for item in overview.desired.links.values() {
-                output::line(link_line(&item.spec, item.origin.word(), item.revision));
+            for (key, item) in &overview.desired.links {
+                let key = Key::Link(key.clone());
+                output::line(link_line(&item.spec, &origin(&overview, &key, item.origin), item.revision));
                 for (link, why) in overview.troubles.iter().filter(|(link, _)| *link == item.spec) {
                     output::line(format_args!("  leads nowhere: {why}, link {}", link.name));
+                }
+            }
+            for key in pending(&overview) {
+                if let Key::Link(link) = key
+                    && !overview.desired.links.contains_key(link)
+                {
+                    let LinkKey { source_id, wit_namespace, wit_package, name, target } = link;
+                    output::line(format_args!(
+                        "{source_id} -> {target} {wit_namespace}:{wit_package} \"{name}\" is taken away (site, pending)"
+                    ));
                 }
             }
             Ok(Exit::Ok)
@@ -234,8 +247,16 @@ pub async fn config(command: ConfigCommand) -> anyhow::Result<Exit> {
                 return Ok(Exit::Ok);
             }
             for (name, item) in &overview.desired.configs {
-                output::line(format_args!("{name} ({}, revision {})", item.origin.word(), item.revision));
+                let origin = origin(&overview, &Key::Config(name.clone()), item.origin);
+                output::line(format_args!("{name} ({origin}, revision {})", item.revision));
                 item.spec.iter().for_each(|(key, value)| output::line(format_args!("  {key} = {value}")));
+            }
+            for key in pending(&overview) {
+                if let Key::Config(name) = key
+                    && !overview.desired.configs.contains_key(name)
+                {
+                    output::line(format_args!("{name} is taken away (site, pending)"));
+                }
             }
             Ok(Exit::Ok)
         }
@@ -321,6 +342,14 @@ pub async fn components(args: LsArgs) -> anyhow::Result<Exit> {
             "{} {} ({origin}): {}",
             component.id, component.reference, component.state
         ));
+        if let Some(Provenance { digest, signer, claims }) = &component.provenance {
+            let by = match (signer, claims) {
+                (Some(signer), _) => format!("signed by {signer}"),
+                (None, Some(claims)) => format!("signed by {}, whom nobody here trusts", claims.issuer),
+                (None, None) => "signed by nobody".to_owned(),
+            };
+            output::line(format_args!("  sha256:{digest}, {by}"));
+        }
         if let Some(reason) = &component.reason {
             output::line(format_args!("  {reason}"));
         }
@@ -368,6 +397,19 @@ async fn say(gateway: &GatewayArgs, command: Command) -> anyhow::Result<Exit> {
             eprintln!("frond: {why}");
             Ok(Exit::Failure)
         }
+    }
+}
+
+/// What was changed on site and is not at the hub of a shared lattice yet.
+fn pending(overview: &Overview) -> impl Iterator<Item = &Key> {
+    overview.copy.iter().flat_map(|copy| &copy.pending)
+}
+
+/// Whose word it is, and whether the lattice has it.
+fn origin(overview: &Overview, key: &Key, origin: Origin) -> String {
+    match pending(overview).any(|other| other == key) {
+        true => format!("{}, pending", origin.word()),
+        false => origin.word().to_owned(),
     }
 }
 

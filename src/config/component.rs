@@ -13,6 +13,9 @@ pub struct Component {
     pub name: String,
     /// The `.wasm` file.
     pub path: PathBuf,
+    /// SHA-256 that the file must have whenever it is opened, in hexadecimal digits; `None` where it may be replaced: the
+    /// file's own components.
+    pub digest: Option<String>,
     /// Linear memory, tables and everything else it may have, 1 MiB to 1 GiB. Default 16 MiB.
     pub memory_bytes_max: u64,
     /// Longest time one call may take, 1 ms to 60 s. Default 500 ms.
@@ -82,6 +85,7 @@ impl Component {
         Component {
             name,
             path,
+            digest: None,
             memory_bytes_max: 16 << 20,
             deadline: Duration::from_millis(500),
             cpu_share_percent: 25,

@@ -213,6 +213,30 @@ pub enum Fault {
         /// What was said.
         name: String,
     },
+    /// Not the host of a registry.
+    #[error("'{host}' is not a registry: its host as references name it, such as ghcr.io or 10.0.0.5:5000")]
+    RegistryHost {
+        /// What was said.
+        host: String,
+    },
+    /// Not a public key. It is not repeated: it may be the wrong half of a pair.
+    #[error(
+        "this is not a public key: A… of 56 characters, as nkeys have accounts, or the line of openssl pkey -pubout that \
+         begins with MCowBQYDK2VwAyEA"
+    )]
+    SignerKey,
+    /// Two signers are one.
+    #[error("is the key of signer {other:?}, too")]
+    SameKey {
+        /// The other.
+        other: String,
+    },
+    /// A signer that is not there.
+    #[error("there is no [[signer]] {name:?}")]
+    NoSigner {
+        /// Who.
+        name: String,
+    },
     /// Not a NATS subject.
     #[error("'{subject}' is not a subject: tokens without spaces, with a '.' between them")]
     Subject {
@@ -522,6 +546,11 @@ pub enum Doubt {
         /// Where.
         host: String,
     },
+    /// Whoever may start components may run anything.
+    #[error(
+        "components that nobody trusted has signed run, too: whoever may publish on the lattice may run code here"
+    )]
+    Unsigned,
     /// More is written than the flash is meant to take.
     #[error("the streams are expected to write {expected} a day, more than the budget of {budget}")]
     OverBudget {

@@ -6,6 +6,7 @@
 //! `conf.d/*.toml` sorted by name. Secrets are paths, never values; relative ones are looked up under
 //! `$CREDENTIALS_DIRECTORY`.
 
+mod artifact;
 mod component;
 mod de;
 mod device;
@@ -29,11 +30,12 @@ use std::time::Duration;
 
 use crate::sample::{Durability, Lane};
 
+pub use artifact::{Artifacts, Registry, RegistryScheme, Secret, Signer, is_listed};
 pub use component::{Component, Fallback};
 pub use device::{Bias, Device, DeviceEnd, Direction, GpioLine, Parity, Polarity, SerialLine};
 pub use diagnose::{ConfigError, Finding, Position, Problem, Warning};
 pub use fault::{Doubt, Fault, FilterFault, TemplateFault};
-pub use host::LatticeHost;
+pub use host::{LatticeHost, LatticeShape};
 pub use load::{DEFAULT, Inspection, MainFile, Paths, inspect, load, load_file, parse};
 pub(crate) use names::{is_name, is_subject, topic_filter};
 pub use site::{
@@ -77,6 +79,16 @@ pub struct Config {
     pub components: Vec<Component>,
     /// Components written for wasmCloud.
     pub workloads: Vec<Workload>,
+    /// In which file each component of both kinds stands, by its name.
+    pub component_files: BTreeMap<String, PathBuf>,
+    /// Where components of the lattice come from.
+    pub artifacts: Artifacts,
+    /// Registries that more is to be said about than their names.
+    pub registries: Vec<Registry>,
+    /// Whose artifacts run.
+    pub signers: Vec<Signer>,
+    /// Secrets for components of the lattice.
+    pub secrets: Vec<Secret>,
     /// Streams, in the order of the file: the first whose topics match takes a message.
     pub streams: Vec<Stream>,
 }

@@ -13,7 +13,8 @@ use super::diagnose::{Position, Problem};
 use super::text::read_layer;
 
 /// Arrays of tables whose elements have a `name` and are merged by it.
-pub(super) const NAMED: [&str; 5] = ["stream", "component", "device", "listener", "user"];
+pub(super) const NAMED: [&str; 8] =
+    ["stream", "component", "device", "listener", "user", "registry", "signer", "secret"];
 
 /// A file, or what stands for one.
 #[derive(Debug, Clone)]

@@ -2,11 +2,10 @@
 
 use super::bounds::{self, count};
 use super::builtin::Builtin;
+use super::capability::is_secret;
 use super::command::{Command, Event, Origin, Pairs, Refusal, Replacing, Scaled};
-use super::desired::{Change, Component, Desired, Key, Link, LinkKey, OfTheFile, Provider, Spec};
-
-/// Names of configurations that are secrets elsewhere begin with it.
-const SECRET_PREFIX: &str = "SECRET";
+use super::desired::{Change, Component, Desired, Filed, Key, Link, LinkKey, OfTheFile, Provider, Spec};
+use super::scaler;
 
 /// What becomes of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,6 +113,13 @@ fn scale(
     let mut after = wanted.clone();
     let mut message = String::new();
     if let Some(before) = before {
+        let is_another = scaler::is_another(&before.annotations, &wanted.annotations);
+        if is_another && wanted.limit == 0 {
+            // It has lost the component already, and is told what it waits for.
+            let gone = Event::ComponentScaled(scaled(id, wanted));
+            return Ok(Decision::done("").with(None, gone));
+        }
+        let replacing = if is_another { Replacing::Allowed } else { replacing };
         let (old, new) = (&before.reference, &wanted.reference);
         if old != new && wanted.limit > 0 {
             message = match replacing {
@@ -124,9 +130,13 @@ fn scale(
                 Replacing::Allowed => changed_reference(old, new),
             };
         }
-        // Whoever scales by hand does not mean to take away what a controller knows its components by.
+        // Whoever scales by hand does not mean to take away what a controller knows its components by, nor what they are
+        // configured with: `wash scale` says neither unless it is told to.
         if after.annotations.is_empty() {
             after.annotations.clone_from(&before.annotations);
+            if after.config.is_empty() {
+                after.config.clone_from(&before.config);
+            }
         }
         after.limits = after.limits.or_else(|| before.limits.clone());
         if wanted.limit == 0 {
@@ -197,19 +207,7 @@ fn stop_provider(desired: &Desired, id: &str) -> Result<Decision, Refusal> {
 }
 
 fn put_link(desired: &Desired, link: &Link) -> Result<Decision, Refusal> {
-    for (what, name) in [
-        ("the source of a link", &link.source_id),
-        ("the target of a link", &link.target),
-        ("a link", &link.name),
-        ("a namespace", &link.wit_namespace),
-        ("a package", &link.wit_package),
-    ] {
-        bounds::name(what, name)?;
-    }
-    count("interfaces in a link", link.interfaces.len(), bounds::INTERFACES_MAX)?;
-    link.interfaces.iter().try_for_each(|name| bounds::name("an interface", name))?;
-    bounds::config_names(&link.source_config)?;
-    bounds::config_names(&link.target_config)?;
+    link_fits(desired, link)?;
     let named = link.source_config.iter().chain(&link.target_config);
     let missing: String =
         named.filter(|name| !desired.configs.contains_key(*name)).map(|name| no_config(name)).collect();
@@ -224,9 +222,27 @@ fn put_link(desired: &Desired, link: &Link) -> Result<Decision, Refusal> {
         return Err(Refusal::LinkTaken);
     }
     let before = desired.links.get(&key).map(|item| &item.spec);
-    count("links", desired.links.len() + usize::from(before.is_none()), bounds::LINKS_MAX)?;
     let change = put(before, Key::Link(key), link, Spec::Link);
     Ok(Decision::done("successfully set link").with(change, Event::LinkSet(link.clone())))
+}
+
+/// Whether a link may be held beside the others.
+pub(super) fn link_fits(desired: &Desired, link: &Link) -> Result<(), Refusal> {
+    for (what, name) in [
+        ("the source of a link", &link.source_id),
+        ("the target of a link", &link.target),
+        ("a link", &link.name),
+        ("a namespace", &link.wit_namespace),
+        ("a package", &link.wit_package),
+    ] {
+        bounds::name(what, name)?;
+    }
+    count("interfaces in a link", link.interfaces.len(), bounds::INTERFACES_MAX)?;
+    link.interfaces.iter().try_for_each(|name| bounds::name("an interface", name))?;
+    bounds::config_names(&link.source_config)?;
+    bounds::config_names(&link.target_config)?;
+    let is_new = !desired.links.contains_key(&link.key());
+    count("links", desired.links.len() + usize::from(is_new), bounds::LINKS_MAX)
 }
 
 /// `wanted` names no target: the first that matches goes, as elsewhere.
@@ -248,16 +264,22 @@ fn delete_link(desired: &Desired, wanted: LinkKey) -> Decision {
 
 fn put_config(desired: &Desired, name: &str, values: &Pairs) -> Result<Decision, Refusal> {
     bounds::config_name(name)?;
+    config_fits(desired, name, values)?;
+    let before = desired.configs.get(name).map(|item| &item.spec);
+    let change = put(before, Key::Config(name.to_owned()), values, Spec::Config);
+    Ok(Decision::done("successfully put config").with(change, Event::ConfigSet { name: name.to_owned() }))
+}
+
+/// Whether a configuration may be held beside the others.
+pub(super) fn config_fits(desired: &Desired, name: &str, values: &Pairs) -> Result<(), Refusal> {
     let size = |values: &Pairs| values.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
     count("values in one configuration", values.len(), bounds::CONFIG_VALUES_MAX)?;
     count("bytes in one configuration", size(values), bounds::CONFIG_BYTES_MAX)?;
     let others = desired.configs.iter().filter(|(other, _)| *other != name);
     let all = others.map(|(_, item)| size(&item.spec)).sum::<usize>() + size(values);
     count("bytes of configuration", all, bounds::CONFIG_BYTES_ALL_MAX)?;
-    let before = desired.configs.get(name).map(|item| &item.spec);
-    count("configurations", desired.configs.len() + usize::from(before.is_none()), bounds::CONFIGS_MAX)?;
-    let change = put(before, Key::Config(name.to_owned()), values, Spec::Config);
-    Ok(Decision::done("successfully put config").with(change, Event::ConfigSet { name: name.to_owned() }))
+    let is_new = !desired.configs.contains_key(name);
+    count("configurations", desired.configs.len() + usize::from(is_new), bounds::CONFIGS_MAX)
 }
 
 fn put_label(desired: &Desired, file: &OfTheFile, key: &str, value: &str) -> Result<Decision, Refusal> {
@@ -298,6 +320,7 @@ fn scaled(id: &str, component: &Component) -> Scaled {
         reference: component.reference.clone(),
         limit: component.limit,
         annotations: component.annotations.clone(),
+        claims: None,
     }
 }
 
@@ -307,9 +330,10 @@ fn is_same_link(one: &LinkKey, other: &LinkKey) -> bool {
 }
 
 fn not_of_the_file(file: &OfTheFile, id: &str) -> Result<(), Refusal> {
-    match file.components.contains_key(id) {
-        true => Err(Refusal::OfTheFile { what: "component", name: id.to_owned() }),
-        false => Ok(()),
+    match file.components.get(id) {
+        Some(Filed { origin: Origin::Image, .. }) => Err(Refusal::OfTheImage { name: id.to_owned() }),
+        Some(_) => Err(Refusal::OfTheFile { what: "component", name: id.to_owned() }),
+        None => Ok(()),
     }
 }
 
@@ -321,7 +345,7 @@ fn label_not_of_the_file(file: &OfTheFile, key: &str) -> Result<(), Refusal> {
 }
 
 fn no_config(name: &str) -> String {
-    let what = if name.starts_with(SECRET_PREFIX) { "Secret reference" } else { "Configuration" };
+    let what = if is_secret(name) { "Secret reference" } else { "Configuration" };
     format!("{what} {name} not found in config store. ")
 }
 

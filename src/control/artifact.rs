@@ -1,99 +1,83 @@
 //! From a reference to the file with a component's code: the narrow place where artifacts come in.
 //!
-//! Today a reference names a file in a folder of the gateway's. Whatever else there will be (a registry, an object store, a
-//! store of its own) comes in here: [`Artifacts::find`] may take its time, and what it returns is a file that stays.
+//! What is found is judged every time ([`crate::artifact`]); whoever opens it compares its digest once more.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
-/// Where artifacts are looked for. Cheap to clone.
-#[derive(Debug, Clone)]
+use crate::artifact::obtain::{Obtained, Present, Sources};
+use crate::lattice::LinkHandle;
+use crate::platform::clock::WallClock;
+use crate::platform::log::chain;
+use crate::sample::SECOND;
+
+/// Where artifacts are looked for.
+#[derive(Debug)]
 pub struct Artifacts {
-    /// `file://` references lead into it.
-    folder: PathBuf,
+    /// Or why there are none.
+    sources: Result<Arc<Sources>, String>,
+    link: LinkHandle,
+    clock: WallClock,
+    reaches_hub: bool,
 }
 
-/// Why an artifact is not to be had. These texts are told to whoever asked for the component.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[allow(missing_docs)]
-pub enum ArtifactError {
-    #[error("{reference}: this gateway takes file:// references only")]
-    Scheme { reference: String },
-    #[error("{reference} is no file of an absolute path")]
-    Path { reference: String },
-    #[error(
-        "{reference} is outside of the folder that this gateway takes components from, lattice.host.component_dir"
-    )]
-    Outside { reference: String },
-    #[error("{reference} cannot be read: {why}")]
-    Missing { reference: String, why: String },
+/// One search. It goes on by itself.
+#[derive(Debug, Clone)]
+pub(super) struct Searcher {
+    sources: Result<Arc<Sources>, String>,
+    present: Present,
 }
 
 // === impl Artifacts ===
 
 impl Artifacts {
-    /// Files below `folder`.
-    pub fn new(folder: PathBuf) -> Artifacts {
-        Artifacts { folder }
+    /// From these sources, or from none for a reason.
+    pub fn new(sources: Result<Sources, String>, link: LinkHandle, clock: WallClock) -> Artifacts {
+        Artifacts { sources: sources.map(Arc::new), link, clock, reaches_hub: false }
     }
 
-    /// Finds the file.
+    /// A search in the present circumstances. What the references in `needed` led to stays.
+    pub(super) fn searcher(&self, needed: BTreeSet<String>) -> Searcher {
+        let api = self.link.client.borrow().clone().map(|client| self.link.api(client));
+        let now = self.clock.trusted_now().and_then(|now| u64::try_from(now / SECOND).ok());
+        Searcher { sources: self.sources.clone(), present: Present { api, now, needed } }
+    }
+
+    /// Removes what is kept beyond its bound, but nothing that these references led to.
+    pub(super) async fn sweep(&self, needed: BTreeSet<String>) {
+        if let Ok(sources) = &self.sources
+            && let Err(error) = sources.sweep(needed).await
+        {
+            tracing::warn!(reason = %chain(&error), "artifacts beyond the bound cannot be removed");
+        }
+    }
+
+    /// Waits until the hub is reached, having been out of reach.
     ///
-    /// Cancel-safe: it only looks.
-    pub async fn find(&self, reference: &str) -> Result<PathBuf, ArtifactError> {
-        let path = path_of(reference)?;
-        let missing = |error: std::io::Error| ArtifactError::Missing {
-            reference: reference.to_owned(),
-            why: error.to_string(),
-        };
-        // Both without symbolic links and `..`: a link in the folder must not lead out of it.
-        let path = tokio::fs::canonicalize(path).await.map_err(missing)?;
-        let folder = tokio::fs::canonicalize(&self.folder).await.map_err(missing)?;
-        match path.starts_with(&folder) && path != folder {
-            true => Ok(path),
-            false => Err(ArtifactError::Outside { reference: reference.to_owned() }),
+    /// Cancel-safe: what was seen is noted.
+    pub(super) async fn reached(&mut self) {
+        loop {
+            if self.link.state.changed().await.is_err() {
+                // The link has ended: the process is about to.
+                std::future::pending::<()>().await;
+            }
+            let reaches_hub = self.link.state.borrow_and_update().reaches_hub();
+            if reaches_hub && !std::mem::replace(&mut self.reaches_hub, reaches_hub) {
+                return;
+            }
+            self.reaches_hub = reaches_hub;
         }
     }
 }
 
-fn path_of(reference: &str) -> Result<&Path, ArtifactError> {
-    let owned = || reference.to_owned();
-    let path =
-        reference.strip_prefix("file://").ok_or_else(|| ArtifactError::Scheme { reference: owned() })?;
-    match path.starts_with('/') {
-        true => Ok(Path::new(path)),
-        false => Err(ArtifactError::Path { reference: owned() }),
-    }
-}
+// === impl Searcher ===
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_reference_finds_a_file_in_the_folder_and_nothing_outside_of_it() {
-        // Goal: whoever may start components may not have any file of the machine looked at. Method: a file, a link to one
-        // within, a link out of it, `..`, another scheme, nothing.
-        let folder = tempfile::tempdir().unwrap();
-        let inside = folder.path().join("components");
-        std::fs::create_dir(&inside).unwrap();
-        for name in ["components/a.wasm", "secret"] {
-            std::fs::write(folder.path().join(name), "x").unwrap();
-        }
-        std::os::unix::fs::symlink(inside.join("a.wasm"), inside.join("same.wasm")).unwrap();
-        std::os::unix::fs::symlink(folder.path().join("secret"), inside.join("out.wasm")).unwrap();
-        let artifacts = Artifacts::new(inside.clone());
-        let find =
-            async |name: &str| artifacts.find(&format!("file://{}", inside.join(name).display())).await;
-        let good = inside.join("a.wasm").canonicalize().unwrap();
-        assert_eq!(find("a.wasm").await, Ok(good.clone()));
-        assert_eq!(find("same.wasm").await, Ok(good));
-        for outside in ["out.wasm", "../secret", "."] {
-            let error = find(outside).await.unwrap_err();
-            assert!(matches!(error, ArtifactError::Outside { .. }), "{error}");
-        }
-        assert!(matches!(find("none.wasm").await, Err(ArtifactError::Missing { .. })));
-        let scheme = artifacts.find("ghcr.io/a/b:1").await.unwrap_err().to_string();
-        assert_eq!(scheme, "ghcr.io/a/b:1: this gateway takes file:// references only");
-        assert!(matches!(artifacts.find("file://a.wasm").await, Err(ArtifactError::Path { .. })));
+impl Searcher {
+    /// Finds or fetches an artifact, or says why not.
+    ///
+    /// Cancel-safe: what is on flash by then is gone on with.
+    pub async fn find(&self, reference: &str) -> Result<Obtained, String> {
+        let sources = self.sources.as_ref().map_err(Clone::clone)?;
+        sources.obtain(reference, &self.present).await.map_err(|error| chain(&error).to_string())
     }
 }

@@ -4,6 +4,7 @@
 //! configuration is the most.
 
 use super::command::Refusal;
+use crate::artifact::registry;
 use crate::config::is_name;
 
 /// Components of the lattice: as many as the file may configure; each is a task, a connection and its memory.
@@ -36,6 +37,10 @@ pub const REFERENCE_BYTES_MAX: usize = 4_096;
 pub const NAME_BYTES_MAX: usize = 256;
 /// Interfaces of a link.
 pub const INTERFACES_MAX: usize = 16;
+/// Registries that the lattice may tell credentials of, and their bytes: tokens have some KiB. They are in memory only.
+pub const REGISTRIES_MAX: usize = 16;
+/// See [`REGISTRIES_MAX`].
+pub const CREDENTIALS_BYTES_MAX: usize = 8 << 10;
 /// Lines of the history: a month of thirty a day.
 pub const HISTORY_ROWS_MAX: u32 = 1_000;
 /// Bytes of a line's text; with [`HISTORY_ROWS_MAX`] that is 256 KiB.
@@ -87,6 +92,16 @@ pub(super) fn annotations<'a>(
     let sizes: Vec<usize> = pairs.into_iter().map(|(name, value)| name.len() + value.len()).collect();
     count("annotations or limits", sizes.len(), ANNOTATIONS_MAX)?;
     count("bytes of annotations or limits", sizes.iter().sum(), ANNOTATION_BYTES_MAX)
+}
+
+/// Credentials of registries.
+pub(super) fn registries(all: &registry::Told) -> Result<(), Refusal> {
+    count("registries with credentials", all.len(), REGISTRIES_MAX)?;
+    all.iter().try_for_each(|(host, credentials)| {
+        name("a registry", host)?;
+        let bytes = credentials.username.len() + credentials.password.len();
+        count("bytes of credentials", bytes, CREDENTIALS_BYTES_MAX)
+    })
 }
 
 /// Refuses more than there may be.

@@ -49,6 +49,11 @@ impl Builtin {
         let found = found.filter(|builtin| ours.is_some() || theirs.contains(builtin));
         found.ok_or_else(|| Refusal::NoBuiltin { name: name.chars().take(80).collect(), has: has() })
     }
+
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        NAMES.iter().find(|(_, builtin)| *builtin == self).map_or("", |(name, _)| name)
+    }
 }
 
 fn has() -> String {

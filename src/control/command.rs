@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::desired::{Component, Link, LinkKey, Provider};
+use super::desired::{Change, Component, Key, Link, LinkKey, Provider, Spec};
+use super::merge::EntryKey;
+use crate::artifact::claims::Claims;
 
 /// Names and values.
 pub type Pairs = BTreeMap<String, String>;
@@ -21,6 +23,8 @@ pub enum Origin {
     Lattice = 2,
     /// Somebody at the gateway, by its local socket.
     Site = 3,
+    /// Configuration that came with the image, and changes with the image only.
+    Image = 4,
 }
 
 /// What may be done to the reference of a component that is there.
@@ -80,6 +84,8 @@ pub enum Refusal {
     HostCore,
     #[error("{what} {name} is set by the gateway's own configuration file and is changed there")]
     OfTheFile { what: &'static str, name: String },
+    #[error("component {name} is set by the gateway's image and changes with it")]
+    OfTheImage { name: String },
     #[error(
         "a component's identifier is its folder and its name at the broker here: 1 to 64 of A-Z a-z 0-9 _ -, which {id:?} is not"
     )]
@@ -102,6 +108,22 @@ pub enum Refusal {
     Limit { limit: &'static str, value: String, least: u64, most: u64 },
     #[error("too many changes in a short time: each is written to flash; try again in a minute")]
     TooFast,
+    #[error(
+        "the lattice's buckets at the hub cannot be reached from this gateway now; nothing is changed, try again later"
+    )]
+    HubAway,
+    #[error(
+        "the hub has not acknowledged the change; nothing is kept here, ask for it to see whether the hub took it"
+    )]
+    NotAcknowledged,
+    #[error("the hub refuses the change: {0}")]
+    HubRefuses(String),
+    #[error("others change the same entry of the lattice at the same time; try again")]
+    Contended,
+    #[error("the lattice's entry {entry} cannot be read, and is not written over")]
+    EntryUnreadable { entry: String },
+    #[error("{name:?} cannot be a key of the lattice's buckets: A-Z a-z 0-9 - _ = / and single dots within")]
+    EntryKey { name: String },
     #[error("it cannot be kept: {0}")]
     NotKept(String),
     #[error("the gateway is stopping")]
@@ -162,6 +184,35 @@ pub struct Scaled {
     pub limit: u32,
     /// Of whoever asked.
     pub annotations: Pairs,
+    /// What its signer says of the artifact, once that is known.
+    pub claims: Option<Claims>,
+}
+
+// === impl Command ===
+
+impl Command {
+    /// The entry of the lattice's buckets that it changes, where a lattice is shared.
+    pub fn entry(&self) -> Option<EntryKey> {
+        match self {
+            Command::PutLink { link } => Some(EntryKey::Links(link.source_id.clone())),
+            Command::DeleteLink { source_id, .. } => Some(EntryKey::Links(source_id.clone())),
+            Command::PutConfig { name, .. } | Command::DeleteConfig { name } => {
+                Some(EntryKey::Config(name.clone()))
+            }
+            _ => None,
+        }
+    }
+
+    /// The item of the lattice's that it puts.
+    pub(super) fn put(&self) -> Option<Change> {
+        match self {
+            Command::PutLink { link } => Some(Change::Put(Key::Link(link.key()), Spec::Link(link.clone()))),
+            Command::PutConfig { name, values } => {
+                Some(Change::Put(Key::Config(name.clone()), Spec::Config(values.clone())))
+            }
+            _ => None,
+        }
+    }
 }
 
 // === impl Origin ===
@@ -169,13 +220,16 @@ pub struct Scaled {
 impl Origin {
     /// What its number in `state.db` stands for.
     pub(super) fn of_number(number: u8) -> Option<Origin> {
-        [Origin::LocalFile, Origin::Lattice, Origin::Site].into_iter().find(|origin| *origin as u8 == number)
+        [Origin::LocalFile, Origin::Lattice, Origin::Site, Origin::Image]
+            .into_iter()
+            .find(|origin| *origin as u8 == number)
     }
 
     /// In words.
     pub fn word(self) -> &'static str {
         match self {
             Origin::LocalFile => "local file",
+            Origin::Image => "image",
             Origin::Lattice => "lattice",
             Origin::Site => "site",
         }

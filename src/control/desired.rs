@@ -1,6 +1,6 @@
 //! The desired state: values, and how one change alters them. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -101,12 +101,21 @@ pub struct Desired {
 /// What the gateway's file says, and nobody else may change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OfTheFile {
-    /// Components of both kinds: name and path.
-    pub components: BTreeMap<String, String>,
+    /// Components of both kinds, by name.
+    pub components: BTreeMap<String, Filed>,
     /// How many of them are for wasmCloud.
     pub workloads: usize,
     /// Labels, and those that tell what the machine is.
     pub labels: Pairs,
+}
+
+/// A component that the gateway's file has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filed {
+    /// Of its code.
+    pub path: String,
+    /// Whether that file is an operator's or came with the image.
+    pub origin: Origin,
 }
 
 /// Which item. Also the name of its row.
@@ -201,6 +210,18 @@ impl Desired {
         let put = self.labels.iter().map(|(key, item)| (key.clone(), item.spec.clone()));
         // What the file says counts, also where an older word is kept.
         put.chain(file.labels.clone()).collect()
+    }
+
+    /// Configurations that something names and that are not there.
+    pub fn missing_configs(&self) -> BTreeSet<&str> {
+        let components = self.components.values().flat_map(|item| &item.spec.config);
+        let providers = self.providers.values().flat_map(|item| &item.spec.config);
+        let links = self
+            .links
+            .values()
+            .flat_map(|item| item.spec.source_config.iter().chain(&item.spec.target_config));
+        let named = components.chain(providers).chain(links).map(String::as_str);
+        named.filter(|name| !self.configs.contains_key(*name)).collect()
     }
 
     /// Several configurations as one: of two values for a key the later one counts. Says which is not there.

@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use super::builtin::Builtin;
 use super::command::Pairs;
+use crate::artifact::trust::Policy;
 use crate::config::workload as bounds;
 use crate::config::workload::http;
 use crate::config::{self, Access, HttpHost, HttpSource, HttpTarget, LinkEnd, Source, Target};
@@ -24,6 +25,10 @@ pub struct Surroundings {
     pub http_addresses: Vec<SocketAddr>,
     /// Sockets that are somebody's already, and whose.
     pub taken: Vec<(SocketAddr, String)>,
+    /// Whose components run, and what these may have.
+    pub policy: Policy,
+    /// Secrets for components.
+    pub secrets: Vec<config::Secret>,
 }
 
 /// Which way messages go by a link.
@@ -253,6 +258,7 @@ mod tests {
             devices: vec!["meter".into()],
             http_addresses: vec!["0.0.0.0:8080".parse().unwrap()],
             taken: vec![("127.0.0.1:1883".parse().unwrap(), "listener \"plant\"".into())],
+            ..Surroundings::default()
         };
         grant(builtin, direction, package, &values, &surroundings)
     }

@@ -26,7 +26,11 @@
 //! Who wins: what the gateway's file configures (components and labels) belongs to the file, and commands about it are
 //! refused with a sentence. Everything else belongs to whoever spoke last, over the lattice or on site; each item
 //! keeps the revision and the origin of that word, and the history keeps them all. This is the rule of a lattice of the
-//! gateway's own, which has no other copy to agree with.
+//! gateway's own, which has no other copy to agree with. In a lattice that is shared, links and configurations are the
+//! lattice's, and the rule for them is [`merge`]'s.
+//!
+//! Whose code, and what it may have: artifacts are judged by the gateway's file whenever they are looked for
+//! ([`crate::artifact`]), what links and secrets would give them by `capability`, whatever the lattice says.
 //!
 //! When full: every list and text has a bound ([`bounds`]); a command beyond one is refused with a sentence and changes
 //! nothing. Changes that follow each other faster than the flash should be worn are refused, too. Events that nobody
@@ -37,24 +41,28 @@ mod artifact;
 pub mod bounds;
 mod budget;
 mod builtin;
+mod capability;
 mod command;
 mod desired;
 mod grants;
+pub mod merge;
 mod owner;
+mod pending;
 mod plan;
 mod probation;
 mod reconcile;
 mod record;
+mod scaler;
 mod shown;
 
 pub use apply::{Decision, apply};
-pub use artifact::{ArtifactError, Artifacts};
+pub use artifact::Artifacts;
 pub use builtin::Builtin;
 pub use command::{Command, Event, Origin, Pairs, Refusal, Replacing, Scaled};
 pub use desired::{
-    Change, Component, Desired, Item, Key, Link, LinkKey, OfTheFile, Provider, Spec, default_name,
+    Change, Component, Desired, Filed, Item, Key, Link, LinkKey, OfTheFile, Provider, Spec, default_name,
 };
 pub use grants::Surroundings;
-pub use owner::{Control, ControlHandle, Setup};
+pub use owner::{Control, ControlHandle, Errand, Setup, Ways, Word};
 pub use reconcile::{Step, reconcile};
-pub use shown::{Overview, Present, Running, Shown, Told};
+pub use shown::{Overview, Present, Provenance, Running, Shared, Shown, Told};

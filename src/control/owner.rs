@@ -1,11 +1,13 @@
 //! The task that owns the desired state: it works commands off one by one, keeps them, and makes them come true.
 
+mod asked;
+mod copy;
 mod posts;
 mod probation;
+mod shared;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,29 +16,32 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, interval, sleep_until};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{error, info, warn};
 
 use super::apply::apply;
 use super::artifact::Artifacts;
-use super::bounds::HISTORY_ROWS_MAX;
+use super::bounds::{self, HISTORY_ROWS_MAX};
 use super::budget::Budget;
 use super::command::{Command, Event, Origin, Refusal, Scaled};
-use super::desired::{Change, Component, Desired, Item, Key, Link, OfTheFile, Spec};
+use super::desired::{Change, Component, Desired, Item, Link, OfTheFile};
 use super::grants::Surroundings;
 use super::plan::{Plan, troubles};
 use super::probation::{LOOK_EVERY, former};
 use super::record;
 use super::shown::{Shown, Told};
+use crate::artifact::obtain::Obtained;
+use crate::artifact::registry;
 use crate::platform::clock::{self, WallClock};
 use crate::platform::log::chain;
 use crate::supervise::{Crew, Member};
-use crate::workload::{KeepError, KeeperHandle, Kit, Line, Save, View};
+use crate::workload::{KeepError, KeeperHandle, Kit, Line, Save, View, Write};
+use copy::Copy;
+
+pub use copy::{Errand, Ways, Word};
 
 /// Commands waiting: the lattice has so many under way at a time, the local socket one.
 const REQUESTS_MAX: usize = 40;
-/// Commands about one component that wait for it to run. Whoever sends more has stopped listening to the first.
-const TELL_MAX: usize = 8;
 
 /// What the task is made from.
 #[derive(Debug)]
@@ -49,6 +54,8 @@ pub struct Setup {
     pub surroundings: Surroundings,
     /// Where artifacts are.
     pub artifacts: Artifacts,
+    /// Credentials of registries that the lattice tells.
+    pub told: watch::Sender<registry::Told>,
     /// Where it is kept.
     pub keeper: KeeperHandle,
     /// What components are made with.
@@ -59,6 +66,8 @@ pub struct Setup {
     pub clock: WallClock,
     /// Where events go; what does not fit is dropped.
     pub events: mpsc::Sender<Event>,
+    /// The way to the hub's buckets, if the lattice is shared.
+    pub shared: Option<Ways>,
 }
 
 #[derive(Debug)]
@@ -73,6 +82,7 @@ struct Request {
 pub struct ControlHandle {
     requests: mpsc::Sender<Request>,
     keeper: KeeperHandle,
+    told: watch::Sender<registry::Told>,
     /// The present state.
     pub shown: watch::Receiver<Arc<Shown>>,
 }
@@ -98,6 +108,8 @@ pub struct Control {
     asked: BTreeMap<String, Asked>,
     /// Components on probation: which of their tasks, and since when it works.
     probations: BTreeMap<String, (u64, Instant)>,
+    /// Configurations that were taken away, and when.
+    gone: VecDeque<(String, Instant)>,
     /// Components that cannot be made from what is desired.
     unplanned: BTreeMap<String, String>,
     searches: FuturesUnordered<BoxFuture<'static, Search>>,
@@ -105,16 +117,21 @@ pub struct Control {
     generation: u64,
     look_again: Option<Instant>,
     pause: Duration,
+    /// Of the hub's word, if the lattice is shared.
+    copy: Option<Copy>,
 }
 
-/// A reference, and what was found.
-type Search = (String, Result<PathBuf, String>);
+/// A reference, and what was found, unless nobody wanted it any more.
+type Search = (String, Option<Result<Obtained, String>>);
 /// A component, which of its tasks, and whether that works.
 type Trial = (String, u64, Result<(), String>);
 
 enum Place {
-    Searched,
-    Found(PathBuf),
+    /// The search ends with it.
+    Searched {
+        _stop: DropGuard,
+    },
+    Found(Arc<Obtained>),
     Missing(String),
 }
 
@@ -123,6 +140,7 @@ struct Post {
     plan: Plan,
     member: Member,
     view: Arc<View>,
+    artifact: Arc<Obtained>,
     generation: u64,
     /// Whether it works, once that is known.
     outcome: Option<Result<(), String>>,
@@ -151,6 +169,15 @@ impl ControlHandle {
         let request = Request { command, by, reply };
         self.requests.send(request).await.map_err(|_| Refusal::Stopping)?;
         answer.await.map_err(|_| Refusal::Stopping)?
+    }
+
+    /// Takes credentials of registries, until the process ends; they are never written down.
+    pub fn tell_credentials(&self, told: registry::Told) -> Result<(), Refusal> {
+        let mut all = self.told.borrow().clone();
+        all.extend(told);
+        bounds::registries(&all)?;
+        self.told.send_replace(all);
+        Ok(())
     }
 
     /// Waits until what is on flash can be seen: whoever tells of it before tells of a gateway without anything.
@@ -185,7 +212,13 @@ impl Control {
         let filed = Arc::new(std::mem::take(&mut setup.filed));
         let first = Shown { file: Arc::clone(&file), filed: Arc::clone(&filed), ..Shown::default() };
         let (shown, seen) = watch::channel(Arc::new(first));
-        let handle = ControlHandle { requests: sender, keeper: setup.keeper.clone(), shown: seen };
+        let handle = ControlHandle {
+            requests: sender,
+            keeper: setup.keeper.clone(),
+            told: setup.told.clone(),
+            shown: seen,
+        };
+        let copy = setup.shared.take().map(Copy::new);
         let control = Control {
             setup,
             requests,
@@ -201,12 +234,14 @@ impl Control {
             posts: BTreeMap::new(),
             asked: BTreeMap::new(),
             probations: BTreeMap::new(),
+            gone: VecDeque::new(),
             unplanned: BTreeMap::new(),
             searches: FuturesUnordered::new(),
             trials: FuturesUnordered::new(),
             generation: 0,
             look_again: None,
             pause: posts::PAUSE_MIN,
+            copy,
         };
         (control, handle)
     }
@@ -217,9 +252,12 @@ impl Control {
             // Readings do not wait for it. What is commanded from now on is kept if the database takes it.
             error!(reason = %chain(&error), "the desired state cannot be read; nothing of it runs until frond is started again");
         }
+        self.setup.artifacts.sweep(self.needed()).await;
+        self.look_again_within(posts::PAUSE_MAX);
         self.bring_about().await;
         let mut looks = interval(LOOK_EVERY);
         loop {
+            let settle_at = self.settle_at();
             // Cancel-safe: what an arm received is worked off before anything else is looked at.
             tokio::select! {
                 biased;
@@ -227,14 +265,17 @@ impl Control {
                 Some((id, generation, outcome)) = self.trials.next() => self.settled(&id, generation, outcome),
                 Some((reference, found)) = self.searches.next() => self.found(reference, found),
                 () = sleep_until(self.look_again.unwrap_or_else(Instant::now)), if self.look_again.is_some() => {
-                    self.look_again = None;
-                    self.is_due = true;
-                    self.places.retain(|_, place| !matches!(place, Place::Missing(_)));
+                    self.look_again();
                 }
                 _ = looks.tick(), if !self.desired.formers.is_empty() => {
                     if let Some(pause) = self.look_at_probations().await {
                         looks.reset_after(pause);
                     }
+                }
+                () = self.setup.artifacts.reached() => self.look_again(),
+                word = Copy::word(&mut self.copy) => self.hear(word).await,
+                () = sleep_until(settle_at.unwrap_or_else(Instant::now)), if settle_at.is_some() => {
+                    self.settle_soon().await;
                 }
                 request = self.requests.recv() => match request {
                     Some(request) => self.obey(request).await,
@@ -251,6 +292,7 @@ impl Control {
     async fn restore(&mut self) -> Result<(), KeepError> {
         let rows = self.setup.keeper.rows().await?;
         let newest = self.setup.keeper.lines(1).await?.first().map_or(0, |line| line.revision);
+        let rows = self.restore_copy(rows, newest).await;
         let (desired, unread) = record::read(&rows, newest);
         if unread > 0 {
             warn!(
@@ -267,6 +309,9 @@ impl Control {
     }
 
     async fn obey(&mut self, request: Request) {
+        if self.copy.is_some() && request.command.entry().is_some() {
+            return self.obey_shared(request).await;
+        }
         let Request { command, by, reply } = request;
         let mut decision = apply(&self.desired, &self.file, &command);
         let sound = decision.work.as_ref().and_then(|work| self.sound(&work.id));
@@ -297,106 +342,35 @@ impl Control {
         }
     }
 
-    /// What is desired of a component now, unless it is known not to work.
-    fn sound(&self, id: &str) -> Option<Item<Component>> {
-        let works = self.posts.get(id).is_some_and(|post| !matches!(post.outcome, Some(Err(_))));
-        self.desired.components.get(id).filter(|_| works).cloned()
-    }
-
-    /// Notes who is to be told of a component.
-    async fn expect(&mut self, work: Scaled, undo: Undo, by: Origin) {
-        if work.limit == 0 {
-            self.asked.remove(&work.id);
-            self.bring_about().await;
-            return self.send(Event::ComponentScaled(work));
-        }
-        // Asked for again is tried again: neither a file that was missing nor a failure is held against it.
-        self.pause = posts::PAUSE_MIN;
-        if let Some(Place::Missing(_)) = self.places.get(&work.reference) {
-            self.places.remove(&work.reference);
-            self.is_due = true;
-        }
-        if let Some(post) = self.posts.get(&work.id)
-            && matches!(post.outcome, Some(Err(_)))
-        {
-            self.stop(&work.id).await;
-            self.is_due = true;
-        }
-        let asked =
-            self.asked.entry(work.id.clone()).or_insert(Asked { undo: Undo::Nothing, by, tell: Vec::new() });
-        if matches!(asked.undo, Undo::Nothing) {
-            asked.undo = undo;
-        }
-        if asked.tell.len() == TELL_MAX {
-            asked.tell.remove(0);
-        }
-        asked.tell.push(work);
-    }
-
     /// Writes changes, and what the history says of them; they count from then on.
     async fn keep(&mut self, changes: &[Change], by: Origin, text: String) -> Result<(), Refusal> {
+        self.keep_with(changes, by, text, Vec::new()).await
+    }
+
+    /// As [`Control::keep`], with further rows in the same transaction.
+    async fn keep_with(
+        &mut self,
+        changes: &[Change],
+        by: Origin,
+        text: String,
+        further: Vec<Write>,
+    ) -> Result<(), Refusal> {
         let revision = self.desired.revision + 1;
         let line = Line { revision, at: self.setup.clock.stamp().0, origin: by as u8, text };
-        let writes = changes.iter().map(|change| record::write(change, revision, by)).collect();
+        let writes =
+            changes.iter().map(|change| record::write(change, revision, by)).chain(further).collect();
         let save = Save { writes, line, lines_max: HISTORY_ROWS_MAX };
         self.setup.keeper.save(save).await.map_err(|error| {
             error!(reason = %chain(&error), "a change of the desired state cannot be kept, and is refused");
             Refusal::NotKept(error.to_string())
         })?;
         let desired = Arc::make_mut(&mut self.desired);
+        desired.revision = revision;
         changes.iter().for_each(|change| desired.make(change, revision, by));
+        self.note_gone(changes);
         self.troubles = Arc::new(troubles(&self.desired, &self.setup.surroundings));
         self.is_due = true;
         Ok(())
-    }
-
-    /// Tells those who wait for components that have shown whether they work; what does not is taken back.
-    async fn tell(&mut self) {
-        let waiting: Vec<String> = self.asked.keys().cloned().collect();
-        for id in waiting {
-            let Some(verdict) = self.verdict(&id) else { continue };
-            let Some(asked) = self.asked.remove(&id) else { continue };
-            match verdict {
-                Ok(()) => {
-                    asked.tell.into_iter().for_each(|scaled| self.send(Event::ComponentScaled(scaled)));
-                }
-                Err(why) => {
-                    if let Undo::To(before) = asked.undo {
-                        self.take_back(&id, before, asked.by, &why).await;
-                    }
-                    for scaled in asked.tell {
-                        self.send(Event::ComponentScaleFailed { scaled, error: why.clone() });
-                    }
-                }
-            }
-        }
-    }
-
-    /// Whether a component works as it is desired, if that is known.
-    fn verdict(&self, id: &str) -> Option<Result<(), String>> {
-        if let Some(why) = self.unplanned.get(id) {
-            return Some(Err(why.clone()));
-        }
-        let reference = self.desired.components.get(id).map(|item| &item.spec.reference);
-        let is_found = reference.is_some_and(|text| matches!(self.places.get(text), Some(Place::Found(_))));
-        self.posts.get(id).filter(|_| is_found)?.outcome.clone()
-    }
-
-    /// A component does not work as asked: what was before is desired again.
-    async fn take_back(&mut self, id: &str, before: Option<Item<Component>>, by: Origin, why: &str) {
-        warn!(component = id, why, "a component does not work as asked; what was before is desired again");
-        let key = Key::Component(id.to_owned());
-        let (change, by) = match before {
-            Some(item) => (Change::Put(key, Spec::Component(item.spec)), item.origin),
-            None => (Change::Remove(key), by),
-        };
-        let text = record::cut(format!("component {id} is taken back: {why}"));
-        let mut changes = vec![change];
-        changes.extend(former(&self.desired, &changes, None));
-        // If it cannot be kept, what is desired stays, and is tried again for ever.
-        if self.keep(&changes, by, text).await.is_ok() {
-            self.bring_about().await;
-        }
     }
 
     fn send(&self, event: Event) {

@@ -2,13 +2,14 @@
 //! Pure.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::builtin::Builtin;
+use super::capability::{Clearance, is_secret};
 use super::command::Refusal;
 use super::desired::{Component, Desired, Link};
 use super::grants::{Direction, Surroundings, grant};
+use crate::artifact::obtain::Obtained;
 use crate::config::workload::LINKS_MAX;
 use crate::config::{self, Workload};
 
@@ -26,17 +27,21 @@ pub struct Plan {
     pub workload: Workload,
 }
 
-/// A component's plan, once its artifact is at `path`.
+/// A component's plan, once its artifact is there; or why it may not have what it would be given.
 pub fn plan(
     desired: &Desired,
     surroundings: &Surroundings,
     id: &str,
     component: &Component,
-    path: PathBuf,
+    artifact: &Obtained,
 ) -> Result<Plan, String> {
-    let mut made = config::Component::of(id.to_owned(), path);
-    made.config = desired.merged(&component.config)?;
+    let clearance = Clearance::of(&surroundings.policy, &artifact.trust, id)?;
+    let mut made = config::Component::of(id.to_owned(), artifact.path.clone());
+    made.digest = Some(artifact.digest.to_string());
+    let plain: Vec<String> = component.config.iter().filter(|name| !is_secret(name)).cloned().collect();
+    made.config = desired.merged(&plain)?;
     let mut workload = Workload::of(made);
+    workload.secrets = clearance.secrets(desired, component, &surroundings.secrets)?;
     let limit = |name, range| limit(component, name, range).map_err(|refusal| refusal.to_string());
     if let Some(bytes) = limit("max_memory_limit", MEMORY)? {
         workload.component.memory_bytes_max = bytes;
@@ -49,9 +54,10 @@ pub fn plan(
             continue;
         }
         // A link that grants nothing is told of by `troubles`; what the component misses it is told when it is opened.
-        if let Ok(end) = end(desired, surroundings, &item.spec)
+        if let Ok((builtin, end)) = end(desired, surroundings, &item.spec)
             && workload.links.len() < LINKS_MAX
         {
+            clearance.link(&item.spec, builtin, &end)?;
             workload.links.push(config::Link { name: item.spec.name.clone(), end });
         }
     }
@@ -80,7 +86,11 @@ pub fn troubles(desired: &Desired, surroundings: &Surroundings) -> Vec<(Link, St
     troubles
 }
 
-fn end(desired: &Desired, surroundings: &Surroundings, link: &Link) -> Result<config::LinkEnd, String> {
+fn end(
+    desired: &Desired,
+    surroundings: &Surroundings,
+    link: &Link,
+) -> Result<(Builtin, config::LinkEnd), String> {
     let (source, target) = (desired.providers.get(&link.source_id), desired.providers.get(&link.target));
     let (provider, direction, names) = match (source, target) {
         (Some(provider), None) => (provider, Direction::In, &link.source_config),
@@ -94,10 +104,13 @@ fn end(desired: &Desired, surroundings: &Surroundings, link: &Link) -> Result<co
         }
     };
     let builtin = Builtin::of(&provider.spec.reference).map_err(|refusal| refusal.to_string())?;
+    if let Some(name) = provider.spec.config.iter().chain(names).find(|name| is_secret(name)) {
+        return Err(format!("{name} is a secret, and providers of a gateway take none"));
+    }
     let mut values = desired.merged(&provider.spec.config)?;
     values.extend(desired.merged(names)?);
     let package = format!("{}:{}", link.wit_namespace, link.wit_package);
-    grant(builtin, direction, &package, &values, surroundings)
+    Ok((builtin, grant(builtin, direction, &package, &values, surroundings)?))
 }
 
 /// A limit that was given.

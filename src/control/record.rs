@@ -62,7 +62,7 @@ fn item(row: &Row) -> Option<(Change, Origin)> {
 }
 
 /// Kind and name of a row. The kinds are in `state.db`: append only, never renumber.
-fn identity(key: &Key) -> (u8, String) {
+pub(super) fn identity(key: &Key) -> (u8, String) {
     match key {
         Key::Component(id) => (1, id.clone()),
         Key::Provider(id) => (2, id.clone()),

@@ -1,12 +1,15 @@
 //! What everybody may see of the desired state and what runs: a snapshot, and what commands of an operator print of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::command::{Origin, Pairs};
-use super::desired::{Desired, Link, OfTheFile};
+use super::desired::{Desired, Filed, Key, Link, OfTheFile};
+use crate::artifact::claims::Claims;
+use crate::artifact::obtain::Obtained;
+use crate::artifact::trust::Trust;
 use crate::runtime::neighbour::Look;
 use crate::workload::View;
 
@@ -25,8 +28,23 @@ pub struct Shown {
     pub filed: Arc<Vec<Arc<View>>>,
     /// Components that have no task, and why.
     pub missing: BTreeMap<String, String>,
+    /// Those of them that wait for nothing but a configuration: the lattice is told that they are here.
+    pub waiting: BTreeSet<String>,
     /// Links that lead nowhere, and why.
     pub troubles: Arc<Vec<(Link, String)>>,
+    /// How the copy of a shared lattice stands; of a lattice of the gateway's own there is none.
+    pub copy: Option<Shared>,
+}
+
+/// How the copy of a shared lattice stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shared {
+    /// Whether it is the hub's word of now; otherwise of when the hub was last there.
+    pub is_held: bool,
+    /// Changed on site, and not at the hub yet.
+    pub pending: Vec<Key>,
+    /// Entries that say nothing here, and why.
+    pub passed_over: Vec<(String, String)>,
 }
 
 /// A component of the lattice that has a task.
@@ -36,6 +54,8 @@ pub struct Running {
     pub reference: String,
     /// How it fares.
     pub view: Arc<View>,
+    /// What it was made from.
+    pub artifact: Arc<Obtained>,
 }
 
 /// A component, as the lattice and operators see it.
@@ -64,6 +84,20 @@ pub struct Present {
     pub former: Option<String>,
     /// Whether the lattice is told that it is here.
     pub is_here: bool,
+    /// What its code is and who vouches for it; not known of the file's, and of one that does not run.
+    #[serde(default)]
+    pub provenance: Option<Provenance>,
+}
+
+/// What a component's code is, and who vouches for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// SHA-256.
+    pub digest: String,
+    /// Name of the signer that the gateway trusts; `None` when nobody has signed it and that is allowed.
+    pub signer: Option<String>,
+    /// What embedded claims say, whoever made them.
+    pub claims: Option<Claims>,
 }
 
 /// All of it, for the commands of an operator.
@@ -77,6 +111,9 @@ pub struct Overview {
     pub components: Vec<Present>,
     /// Links that lead nowhere, and why.
     pub troubles: Vec<(Link, String)>,
+    /// How the copy of a shared lattice stands.
+    #[serde(default)]
+    pub copy: Option<Shared>,
 }
 
 /// A line of the history.
@@ -92,27 +129,43 @@ pub struct Told {
     pub text: String,
 }
 
+// === impl Provenance ===
+
+impl Provenance {
+    fn of(artifact: &Obtained) -> Provenance {
+        Provenance {
+            digest: artifact.digest.to_string(),
+            signer: match &artifact.trust {
+                Trust::Trusted(name) => Some(name.clone()),
+                Trust::Unsigned => None,
+            },
+            claims: artifact.claims.clone(),
+        }
+    }
+}
+
 // === impl Shown ===
 
 impl Shown {
     /// All components, those of the file first.
     pub fn components(&self) -> Vec<Present> {
-        let filed = self.file.components.iter().map(|(id, path)| {
+        let filed = self.file.components.iter().map(|(id, Filed { path, origin })| {
             let view = self.filed.iter().find(|view| view.name() == id);
             let status = view.map(|view| view.status());
             Present {
                 id: id.clone(),
                 reference: format!("file://{path}"),
                 limit: 1,
-                annotations: Pairs::from([("origin".to_owned(), Origin::LocalFile.word().to_owned())]),
+                annotations: Pairs::from([("origin".to_owned(), origin.word().to_owned())]),
                 limits: None,
-                origin: Origin::LocalFile,
+                origin: *origin,
                 revision: 0,
                 // Telemetry processors are in the pipeline's status.
                 state: status.as_ref().map_or("telemetry".to_owned(), |status| status.state.clone()),
                 reason: status.and_then(|status| status.reason),
                 former: None,
                 is_here: view.is_none_or(|view| view.is_present()),
+                provenance: None,
             }
         });
         let desired =
@@ -137,7 +190,9 @@ impl Shown {
                 state,
                 reason: status.and_then(|status| status.reason).or_else(|| why.cloned()),
                 former: self.desired.formers.get(id).map(|item| item.spec.reference.clone()),
-                is_here: running.is_some_and(|running| running.view.is_present()),
+                is_here: self.waiting.contains(id)
+                    || running.is_some_and(|running| running.view.is_present()),
+                provenance: running.map(|running| Provenance::of(&running.artifact)),
             }
         });
         filed.chain(commanded).collect()
@@ -159,6 +214,17 @@ impl Shown {
         self.filed.iter().chain(self.running.values().map(|running| &running.view))
     }
 
+    /// What somebody should do about a shared lattice.
+    pub fn complaint(&self) -> Option<String> {
+        let passed_over = &self.copy.as_ref()?.passed_over;
+        let (entry, why) = passed_over.first()?;
+        Some(format!(
+            "{} entries of the shared lattice are passed over, {entry} because {why}; what was held of them stays until \
+             somebody writes them anew",
+            passed_over.len()
+        ))
+    }
+
     /// Everything, for an operator. Values of configurations included: who may use the local socket may read them.
     pub fn overview(&self) -> Overview {
         Overview {
@@ -166,6 +232,7 @@ impl Shown {
             labels: self.labels(),
             components: self.components(),
             troubles: self.troubles.to_vec(),
+            copy: self.copy.clone(),
         }
     }
 }

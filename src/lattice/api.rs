@@ -14,6 +14,9 @@ use serde::{Deserialize, Serialize};
 /// Longest time to wait for an answer: a second of round trip and two of queueing on a slow link, doubled.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(6);
 
+/// What requests begin with for the domain that one is connected to.
+const OWN_DOMAIN: &str = "$JS.API";
+
 /// The name of no stream: a name has no spaces.
 const NO_STREAM: &str = "no stream";
 
@@ -110,7 +113,7 @@ impl Api {
     pub fn new(client: Client, domain: Option<&str>) -> Api {
         let prefix = match domain {
             Some(domain) => format!("$JS.{domain}.API"),
-            None => "$JS.API".to_owned(),
+            None => OWN_DOMAIN.to_owned(),
         };
         Api { client, prefix }
     }
@@ -139,7 +142,12 @@ impl Api {
     /// Any call. Cancel-safe: a request that is dropped leaves nothing behind but an answer nobody hears.
     pub async fn ask<T: DeserializeOwned>(&self, verb: &str, body: &impl Serialize) -> Result<T, ApiError> {
         let body = serde_json::to_vec(body).expect("requests are plain structs of text and numbers");
-        read(&self.request(self.subject(verb), body).await?)
+        answered(&self.request(self.subject(verb), body).await?)
+    }
+
+    /// Whether it is the API of a domain that was named.
+    pub(super) fn has_domain(&self) -> bool {
+        self.prefix != OWN_DOMAIN
     }
 
     /// Returns once the stream that takes `subject` has dealt with everything that this connection has sent before. It
@@ -149,17 +157,48 @@ impl Api {
         let mut headers = HeaderMap::new();
         headers.insert(NATS_EXPECTED_STREAM, NO_STREAM);
         let request = Request::new().headers(headers);
-        self.send(subject.to_owned(), request).await.map(drop)
+        self.exchange(subject.to_owned(), request).await.map(drop)
+    }
+
+    /// Any call whose answer is a stored message; it may be large, so whoever calls says how long it may take.
+    pub async fn get(
+        &self,
+        verb: &str,
+        body: &impl Serialize,
+        patience: Duration,
+    ) -> Result<Message, ApiError> {
+        let body = serde_json::to_vec(body).expect("requests are plain structs of text and numbers");
+        let message =
+            self.send_for(self.subject(verb), Request::new().payload(body.into()), patience).await?;
+        match message.status {
+            None | Some(StatusCode::OK) => Ok(message),
+            Some(StatusCode::NO_RESPONDERS) => Err(ApiError::NoResponders),
+            Some(status) => Err(ApiError::Refused {
+                code: status.into(),
+                err_code: 0,
+                description: message.description.unwrap_or_default().to_string(),
+            }),
+        }
     }
 
     async fn request(&self, subject: String, body: Vec<u8>) -> Result<Message, ApiError> {
-        self.send(subject, Request::new().payload(body.into())).await
+        self.exchange(subject, Request::new().payload(body.into())).await
     }
 
-    async fn send(&self, subject: String, request: Request) -> Result<Message, ApiError> {
-        let request = request.inbox(self.client.new_inbox()).timeout(Some(ANSWER_TIMEOUT));
+    /// Any request, with its answer as it comes.
+    pub(super) async fn exchange(&self, subject: String, request: Request) -> Result<Message, ApiError> {
+        self.send_for(subject, request, ANSWER_TIMEOUT).await
+    }
+
+    async fn send_for(
+        &self,
+        subject: String,
+        request: Request,
+        patience: Duration,
+    ) -> Result<Message, ApiError> {
+        let request = request.inbox(self.client.new_inbox()).timeout(Some(patience));
         // The outer timeout also covers a connection whose command queue has stopped moving.
-        match tokio::time::timeout(ANSWER_TIMEOUT, self.client.send_request(subject, request)).await {
+        match tokio::time::timeout(patience, self.client.send_request(subject, request)).await {
             Ok(Ok(message)) => Ok(message),
             Ok(Err(error)) if error.kind() == RequestErrorKind::NoResponders => Err(ApiError::NoResponders),
             Ok(Err(error)) if error.kind() == RequestErrorKind::TimedOut => Err(ApiError::Silent),
@@ -169,7 +208,8 @@ impl Api {
     }
 }
 
-fn read<T: DeserializeOwned>(message: &Message) -> Result<T, ApiError> {
+/// What an answer says.
+pub(super) fn answered<T: DeserializeOwned>(message: &Message) -> Result<T, ApiError> {
     if message.status == Some(StatusCode::NO_RESPONDERS) {
         return Err(ApiError::NoResponders);
     }

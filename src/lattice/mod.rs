@@ -1,7 +1,8 @@
 //! The link to the lattice: one NATS connection, and the truth about the hub behind it.
 //!
 //! [`Link`] is the task that owns both; [`LinkHandle`] is what the uplink, recall and status have of it. [`wasmbus`] is
-//! wasmCloud's control protocol on the same connection. Nothing here is kept across a restart but the host's identity,
+//! wasmCloud's control protocol on the same connection, [`shared`] the lattice's buckets at the hub, if the gateway is not
+//! alone in its lattice. Nothing here is kept across a restart but the host's identity,
 //! nothing is queued: what waits for the hub waits in the outbox.
 
 mod api;
@@ -10,6 +11,7 @@ mod identity;
 mod leaf;
 pub mod leaf_conf;
 mod link;
+pub mod shared;
 mod state;
 pub mod wasmbus;
 

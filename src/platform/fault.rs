@@ -27,6 +27,18 @@ pub const POINTS: [&str; 11] = [
     "uplink.after_settle",
 ];
 
+/// Those on an artifact's way into its folder and out of it. The tests of that folder pass through each of them.
+pub const ARTIFACT_POINTS: [&str; 8] = [
+    "artifact.piece_written",
+    "artifact.piece_synced",
+    "artifact.piece_noted",
+    "artifact.whole",
+    "artifact.named",
+    "artifact.noted",
+    "artifact.forgotten",
+    "artifact.removed",
+];
+
 const ARMED: bool = cfg!(any(debug_assertions, feature = "fault"));
 
 #[derive(Debug)]

@@ -15,6 +15,7 @@ pub mod memory;
 pub mod notify;
 pub mod ports;
 pub mod process;
+pub mod roots;
 pub mod signals;
 #[expect(unsafe_code, reason = "what a child does before exec can only be said in an unsafe closure")]
 pub mod spawn;

@@ -42,6 +42,12 @@ pub enum OpenError {
     /// A deployed version is not what it was.
     #[error("component {component}: {} is damaged; deploy the version again", path.display())]
     Damaged { component: String, path: PathBuf },
+    /// An artifact is not what was found trustworthy.
+    #[error(
+        "component {component}: {} is not what it was when it was checked, and is not run; it is looked for again",
+        path.display()
+    )]
+    Changed { component: String, path: PathBuf },
     /// A new version does not go on from where the old one is.
     #[error(
         "component {component}: the new version does not take the state of the old one: {reason}; --fresh-state begins without"
@@ -57,7 +63,12 @@ pub(crate) fn load(
     cache_dir: &Path,
     counters: &Counters,
 ) -> Result<Component, OpenError> {
-    load_version(host, component, None, compiler, cache_dir, counters)
+    let version = component.digest.as_deref().and_then(Digest::parse);
+    let loaded = load_version(host, component, version.as_ref(), compiler, cache_dir, counters);
+    loaded.map_err(|error| match error {
+        OpenError::Damaged { component, path } if version.is_some() => OpenError::Changed { component, path },
+        error => error,
+    })
 }
 
 /// As [`load`], of a file that must be `version`, if that is given: neither it nor compiled code of its name is used before

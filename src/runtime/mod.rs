@@ -63,7 +63,7 @@ pub use artifact::{ArtifactError, WASM_BYTES_MAX};
 pub use code::OpenError;
 pub use compile::CompileError;
 pub use counters::Counters;
-pub use deployment::record::How;
+pub use deployment::record::{Digest, How};
 pub use deployment::shelf::ShelfError;
 pub use host::{Host, HostError};
 pub use instance::Fault;

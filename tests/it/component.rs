@@ -341,3 +341,54 @@ fn a_bench_measures_calls_with_and_without_a_recording() {
     assert_eq!(measured["calls"], measured["readings"], "{measured}");
     assert_eq!(said(&["bench", limits.to_str().unwrap()]).0, 78);
 }
+
+#[test]
+fn a_component_is_signed_by_either_kind_of_key_and_never_by_one_that_others_can_read() {
+    // Goal: `sign` writes what gateways take, and a key lies open to nobody. Method: a seed of nkeys and the PEM of RFC 8410's
+    // example; `inspect` of what they signed, and of one that was changed since; a key that others may read; no key.
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("limits.wasm");
+    std::fs::copy(guest("limits"), &file).unwrap();
+    let file = file.to_str().unwrap();
+    let own = nkeys::KeyPair::new_account();
+    let key = |name: &str, text: &str, mode: u32| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let seed = key("seed", &own.seed().unwrap(), 0o600);
+    let pem = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n\
+               -----END PRIVATE KEY-----\n";
+    let pem = key("pem", pem, 0o600);
+    let (_, report) = json(&["inspect", file, "--json"]);
+    assert_eq!((&report["signed"]["embedded"], &report["signed"]["beside"]), (&Json::Null, &Json::Null));
+    let (code, report) = json(&["sign", file, "--key", &pem, "--json"]);
+    let public =
+        frond::artifact::keys::account("MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=");
+    assert_eq!((code, report["key"].as_str()), (0, public.as_deref()));
+    let (code, out, _) = said(&["sign", file, "--key", &seed]);
+    assert_eq!(code, 0);
+    assert!(out.contains(&format!("signed by {} in {file}.sig", own.public_key())), "{out}");
+    let (_, report) = json(&["inspect", file, "--json"]);
+    assert_eq!(report["signed"]["beside"]["key"], own.public_key());
+    let (_, out, _) = said(&["inspect", file, "--config", "high=*: 80"]);
+    assert!(out.contains(&format!("signed beside it by {}\n", own.public_key())), "{out}");
+
+    let signature = std::fs::read_to_string(format!("{file}.sig")).unwrap();
+    let digest = frond::runtime::Digest::of(&std::fs::read(file).unwrap());
+    assert_eq!(frond::artifact::detached::verify(&signature, &digest).unwrap().key, own.public_key());
+    std::fs::write(file, [std::fs::read(file).unwrap(), b"\0\x04\x03new".to_vec()].concat()).unwrap();
+    let (_, out, _) = said(&["inspect", file, "--config", "high=*: 80"]);
+    assert!(out.contains("is worth nothing, a gateway refuses it: it is not of this content"), "{out}");
+
+    for (key, why) in [
+        (key("open", &own.seed().unwrap(), 0o644), "chmod go-rwx it"),
+        (key("noise", "SAGEHEIM", 0o600), "holds neither an nkeys seed"),
+        (dir.path().join("none").to_str().unwrap().to_owned(), "cannot read the key"),
+    ] {
+        let (code, _, errors) = said(&["sign", file, "--key", &key]);
+        assert!(code == 1 && errors.contains(why) && !errors.contains("GEHEIM"), "{errors}");
+    }
+}

@@ -1,6 +1,7 @@
 //! Integration tests: one binary, so that wasmtime is linked once; real files, real brokers, real links.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod artifact;
 mod codec;
 mod compat;
 mod component;

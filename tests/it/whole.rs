@@ -13,5 +13,5 @@ mod modes;
 mod once;
 mod sensor;
 pub mod site;
-mod wire;
+pub mod wire;
 mod zoo;

@@ -1,18 +1,21 @@
 //! `frond component inspect`: what a component asks for and offers, what a gateway gives it, and whether it opens.
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
 
 use super::progress::Progress;
+use super::sign;
 use super::workbench::{ComponentArgs, Workbench};
+use crate::artifact::claims::{self, Claims};
+use crate::artifact::detached;
 use crate::cli::exit::Exit;
 use crate::cli::{output, render};
 use crate::platform::log;
 use crate::runtime::inspection::{self, Granted, Inspection, Interface, World};
-use crate::runtime::{OpenError, Processor};
+use crate::runtime::{Digest, OpenError, Processor};
 use crate::workload;
 
 /// Arguments of `frond component inspect`.
@@ -34,8 +37,17 @@ struct Report {
     file: PathBuf,
     wasm_bytes: u64,
     memory_bytes_max: u64,
+    signed: Signed,
     inspection: Inspection,
     opened: Opened,
+}
+
+/// Whose signatures it has. Whether they are trusted is a gateway's to say.
+struct Signed {
+    digest: String,
+    claims: Option<Result<Claims, String>>,
+    /// The key of the signature beside it.
+    detached: Option<Result<String, String>>,
 }
 
 /// Whether a gateway opens it.
@@ -67,6 +79,7 @@ pub(super) fn inspect(args: &ComponentArgs, json: bool) -> anyhow::Result<Exit> 
     let report = Report {
         wasm_bytes: std::fs::metadata(&args.file)?.len(),
         file: args.file.clone(),
+        signed: Signed::of(&args.file)?,
         memory_bytes_max: bench.component.memory_bytes_max,
         opened: open(&bench, inspection.world),
         inspection,
@@ -99,6 +112,52 @@ fn open(bench: &Workbench, world: Option<World>) -> Opened {
     }
 }
 
+// === impl Signed ===
+
+impl Signed {
+    fn of(file: &Path) -> anyhow::Result<Signed> {
+        let wasm = std::fs::read(file)?;
+        let digest = Digest::of(&wasm);
+        let beside = std::fs::read_to_string(sign::beside(file)).ok();
+        let detached = beside.map(|text| detached::verify(&text, &digest));
+        Ok(Signed {
+            claims: claims::embedded(&wasm).transpose().map(|read| read.map_err(|error| error.to_string())),
+            detached: detached.map(|one| one.map(|one| one.key).map_err(|error| error.to_string())),
+            digest: digest.to_string(),
+        })
+    }
+
+    fn said(&self) -> Vec<String> {
+        let claims = self.claims.as_ref().map(|claims| match claims {
+            Ok(Claims { issuer, name, version, .. }) => {
+                let [name, version] = [name, version].map(|text| text.as_deref().unwrap_or("-"));
+                format!("signed in itself by {issuer} as {name} {version}")
+            }
+            Err(why) => format!("its claims are worth nothing, a gateway refuses it: {why}"),
+        });
+        let detached = self.detached.as_ref().map(|one| match one {
+            Ok(key) => format!("signed beside it by {key}"),
+            Err(why) => format!("the signature beside it is worth nothing, a gateway refuses it: {why}"),
+        });
+        match (claims, detached) {
+            (None, None) => vec!["signed by nobody".to_owned()],
+            (claims, detached) => claims.into_iter().chain(detached).collect(),
+        }
+    }
+
+    fn json(&self) -> Json {
+        let claims = self.claims.as_ref().map(|claims| match claims {
+            Ok(claims) => json!({ "claims": claims }),
+            Err(why) => json!({ "refused": why }),
+        });
+        let detached = self.detached.as_ref().map(|one| match one {
+            Ok(key) => json!({ "key": key }),
+            Err(why) => json!({ "refused": why }),
+        });
+        json!({ "embedded": claims, "beside": detached })
+    }
+}
+
 // === impl Report ===
 
 impl Report {
@@ -110,6 +169,8 @@ impl Report {
             let _ = writeln!(text, "{:indent$}{said}", "");
         };
         line(0, &format!("{}: {} bytes", self.file.display(), self.wasm_bytes));
+        line(0, &format!("sha256:{}", self.signed.digest));
+        self.signed.said().iter().for_each(|said| line(0, said));
         match world {
             Some(World::Telemetry(world)) => line(0, &format!("world {world}")),
             Some(World::Wasmcloud(handler)) => {
@@ -180,7 +241,8 @@ impl Report {
             _ => None,
         };
         json!({
-            "file": self.file, "wasm_bytes": self.wasm_bytes, "world": world,
+            "file": self.file, "wasm_bytes": self.wasm_bytes, "world": world, "sha256": self.signed.digest,
+            "signed": self.signed.json(),
             "exports": exports.collect::<Vec<_>>(), "imports": imports.collect::<Vec<_>>(),
             "memory_bytes": inspection.memory_bytes, "memory_bytes_max": self.memory_bytes_max,
             "compiled_ms": inspection.compiled_in.as_millis() as u64, "compiled_bytes": inspection.code_bytes,

@@ -17,6 +17,7 @@ mod plot;
 mod progress;
 mod recording;
 mod roster;
+mod sign;
 mod summary;
 mod test;
 mod workbench;
@@ -45,6 +46,8 @@ pub enum AuthorCommand {
     Build(build::BuildArgs),
     /// What a component imports and exports, what a gateway gives it, and whether it opens
     Inspect(inspect::InspectArgs),
+    /// Sign a component, for gateways that trust the key
+    Sign(sign::SignArgs),
     /// Run a recording through a component, as a stream would, and print what comes out
     Test(test::TestArgs),
     /// How long a component takes for a batch and for a reading, and what memory
@@ -57,6 +60,7 @@ pub fn run(command: &AuthorCommand) -> anyhow::Result<Exit> {
         AuthorCommand::New(args) => new::new(args),
         AuthorCommand::Build(args) => build::build(args),
         AuthorCommand::Inspect(args) => inspect::run(args),
+        AuthorCommand::Sign(args) => sign::sign(args),
         AuthorCommand::Test(args) => test::run(args),
         AuthorCommand::Bench(args) => bench::run(args),
     }

@@ -7,6 +7,7 @@
 //!
 //! Integers are `i64` throughout, as in TOML: bounds are checked in one place, with one message.
 
+mod artifact;
 mod component;
 mod device;
 
@@ -21,6 +22,7 @@ use serde::de::{Deserializer, Error, MapAccess, Unexpected, Visitor};
 use super::units::{BYTES_FORM, DURATION_FORM, parse_bytes, parse_duration};
 use crate::sample::{Durability, Lane};
 
+pub(super) use artifact::{Artifacts, Registry, Secret, Signer};
 pub(super) use component::{
     Component, Interface, Kind, Link, Overflow, Provider, SourceConfig, TargetConfig,
 };
@@ -41,6 +43,13 @@ pub(super) struct Document {
     #[serde(default)]
     pub user: Vec<User>,
     pub slot: Slot,
+    pub artifacts: Artifacts,
+    #[serde(default)]
+    pub registry: Vec<Registry>,
+    #[serde(default)]
+    pub signer: Vec<Signer>,
+    #[serde(default)]
+    pub secret: Vec<Secret>,
     #[serde(default)]
     pub device: Vec<Device>,
     #[serde(default)]
@@ -181,16 +190,23 @@ pub(super) struct Lattice {
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct LatticeHost {
     pub serve: bool,
+    pub shape: LatticeShape,
     pub lattice: Option<String>,
     pub friendly_name: Option<String>,
     pub prefix: String,
     pub heartbeat: Span,
     pub auctions: bool,
-    pub component_dir: String,
     pub probation: Span,
     pub http_addresses: Vec<String>,
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum LatticeShape {
+    Own,
+    Shared,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]

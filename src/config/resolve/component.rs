@@ -1,5 +1,6 @@
 //! `[[component]]`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -43,6 +44,17 @@ impl Judge<'_> {
             }
         }
         (components, workloads)
+    }
+
+    /// Lists are laid over each other as a whole: all components stand in one file.
+    pub(super) fn component_files(
+        &self,
+        components: &[Component],
+        workloads: &[Workload],
+    ) -> BTreeMap<String, PathBuf> {
+        let Some(file) = self.tree.origin(&KeyPath::of("component")) else { return BTreeMap::new() };
+        let all = components.iter().chain(workloads.iter().map(|workload| &workload.component));
+        all.map(|component| (component.name.clone(), PathBuf::from(file))).collect()
     }
 
     fn component(&mut self, table: &KeyPath, raw: &raw::Component) -> Component {

@@ -9,7 +9,7 @@ use crate::config::fault::{Doubt, Fault};
 use crate::config::names::{self, Endpoint, EndpointFault};
 use crate::config::raw;
 use crate::config::tree::KeyPath;
-use crate::config::{Broker, Direct, Lattice, LatticeHost, LatticeMode, Leaf, Stream};
+use crate::config::{Broker, Direct, Lattice, LatticeHost, LatticeMode, LatticeShape, Leaf, Stream};
 
 const BROKER_PORT: u16 = 1883;
 const CLIENT_PORT: u16 = 4222;
@@ -38,6 +38,8 @@ const PROBATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 const HOST_LABELS_MAX: usize = 32;
 const LABEL_CHARS_MAX: usize = 256;
 const HTTP_ADDRESSES_MAX: usize = 16;
+/// The lattice that wash, wadm and wasmCloud's hosts are in when nobody names one.
+const SHARED_LATTICE: &str = "default";
 
 impl Judge<'_> {
     pub(super) fn broker(&mut self, raw: &raw::Broker, gateway: &str, streams: &[Stream]) -> Option<Broker> {
@@ -141,9 +143,14 @@ impl Judge<'_> {
     fn lattice_host(&mut self, raw: &raw::LatticeHost, gateway: &str) -> LatticeHost {
         let table = KeyPath::of("lattice.host");
         let key = |key: &str| table.key(key);
-        let lattice = match &raw.lattice {
-            Some(name) => self.name(&key("lattice"), name),
-            None => gateway.to_owned(),
+        let shape = match raw.shape {
+            raw::LatticeShape::Own => LatticeShape::Own,
+            raw::LatticeShape::Shared => LatticeShape::Shared,
+        };
+        let lattice = match (&raw.lattice, shape) {
+            (Some(name), _) => self.name(&key("lattice"), name),
+            (None, LatticeShape::Own) => gateway.to_owned(),
+            (None, LatticeShape::Shared) => SHARED_LATTICE.to_owned(),
         };
         let friendly_name = match &raw.friendly_name {
             Some(name) => self.text(&key("friendly_name"), name, LABEL_CHARS_MAX),
@@ -171,12 +178,12 @@ impl Judge<'_> {
         }
         LatticeHost {
             serve: raw.serve,
+            shape,
             lattice,
             friendly_name,
             prefix: raw.prefix.clone(),
             heartbeat: self.duration(&key("heartbeat"), raw.heartbeat, HEARTBEAT_MIN, HEARTBEAT_MAX),
             auctions: raw.auctions,
-            component_dir: self.path(&key("component_dir"), &raw.component_dir),
             probation: self.duration(&key("probation"), raw.probation, PROBATION_MIN, PROBATION_MAX),
             http_addresses,
             labels: raw.labels.clone(),

@@ -3,6 +3,7 @@
 //! A refused value is noted and the work goes on with a stand-in; a `Config` comes out only if nothing was noted.
 //! The tables are in `tables.rs`, links to the outside in `link.rs`, the rest in files of their names.
 
+mod artifact;
 mod component;
 mod device;
 mod http;
@@ -166,7 +167,13 @@ impl Judge<'_> {
         let broker = self.broker(&document.mqtt.broker, &gateway.name, &streams);
         let site = self.site(document, &streams);
         let lattice = self.lattice(&document.lattice, &gateway.name);
+        let signers = self.signers(&document.signer);
+        let secrets = self.secrets_table(&document.secret, &signers);
         let config = Config {
+            artifacts: self.artifacts(&document.artifacts),
+            registries: self.registries(&document.registry),
+            signers,
+            secrets,
             broker,
             site,
             gateway,
@@ -177,11 +184,13 @@ impl Judge<'_> {
             uplink: self.uplink(&document.uplink),
             slot: self.slot(&document.slot),
             devices,
+            component_files: self.component_files(&components, &workloads),
             components,
             workloads,
             streams,
         };
         self.whole(&config);
+        self.artifact_folders(&config);
         self.workloads_whole(&config);
         self.http_addresses(&document.component, &config);
         config

@@ -9,9 +9,9 @@ use super::super::raw::Document;
 use super::super::tree::{KeyPath, Layer, Node, Tree, Value};
 use super::{parse, valid};
 use crate::config::{
-    Broker, Caps, Clients, Clock, Component, DEFAULT, Decode, Fallback, Fields, FullPolicy, Gateway, Journal,
-    LatticeHost, LatticeMode, Leaf, LogLevel, Outbox, Reduce, Site, Slot, Stream, TimeSource, TopicRules,
-    Trust, Uplink,
+    Artifacts, Broker, Caps, Clients, Clock, Component, DEFAULT, Decode, Fallback, Fields, FullPolicy,
+    Gateway, Journal, LatticeHost, LatticeMode, LatticeShape, Leaf, LogLevel, Outbox, Reduce, Site, Slot,
+    Stream, TimeSource, TopicRules, Trust, Uplink,
 };
 use crate::sample::{Durability, Lane};
 
@@ -67,12 +67,12 @@ fn the_default_is_what_its_documentation_says() {
         config.lattice.host,
         LatticeHost {
             serve: true,
+            shape: LatticeShape::Own,
             lattice: "gateway".to_owned(),
             friendly_name: "gateway".to_owned(),
             prefix: "wasmbus.ctl".to_owned(),
             heartbeat: seconds(30),
             auctions: true,
-            component_dir: "/usr/share/frond/components".into(),
             probation: Duration::from_secs(600),
             http_addresses: Vec::new(),
             labels: Default::default(),
@@ -100,6 +100,16 @@ fn the_default_is_what_its_documentation_says() {
             recall_bytes_per_second: 256 << 10,
         }
     );
+    assert_eq!(
+        config.artifacts,
+        Artifacts {
+            folders: vec!["/usr/share/frond/components".into()],
+            bytes_max: 256 << 20,
+            allow_unsigned: false,
+            ca: None,
+        }
+    );
+    assert_eq!((config.registries, config.signers, config.secrets), (vec![], vec![], vec![]));
     assert_eq!(config.slot, Slot { confirm_after: seconds(300) });
     assert_eq!((config.components.len(), config.streams.len()), (0, 0));
     assert_eq!(
@@ -159,6 +169,7 @@ fn a_stream_of_name_and_topics_has_the_documented_defaults() {
         Component {
             name: "c".to_owned(),
             path: "/c".into(),
+            digest: None,
             memory_bytes_max: 16 << 20,
             deadline: Duration::from_millis(500),
             cpu_share_percent: 25,
@@ -210,7 +221,7 @@ fn every_key_stands_in_the_default() {
     // in the default with its examples.
     let tree = tree(&uncommented());
     let mut keys = 0;
-    let tables: [(&str, &str); 23] = [
+    let tables: [(&str, &str); 27] = [
         ("", ""),
         ("gateway", "gateway"),
         ("clock", "clock"),
@@ -226,6 +237,10 @@ fn every_key_stands_in_the_default() {
         ("journal", "journal"),
         ("outbox", "outbox"),
         ("uplink", "uplink"),
+        ("artifacts", "artifacts"),
+        ("registry", "[[registry]]\n"),
+        ("signer", "[[signer]]\n"),
+        ("secret", "[[secret]]\n"),
         ("device", "[[device]]\n"),
         ("component", "[[component]]\n"),
         ("component.link", "[[component]]\n[[component.link]]\n"),

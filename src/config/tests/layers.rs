@@ -143,7 +143,7 @@ fn files_that_cannot_be_read_are_reported_with_the_rest() {
             "conf.d/2.toml: the file is larger than 1048576 bytes",
             "conf.d/3.toml: the file cannot be read: is a directory",
             "frond.toml:2: unknown key 'x'; known are gateway, clock, mqtt, lattice, journal, outbox, uplink, listener, user, \
-             slot, device, component, stream",
+             slot, artifacts, registry, signer, secret, device, component, stream",
         ]
     );
 }

@@ -1,5 +1,6 @@
 //! The configuration's promises, by theme: what is refused, what the default says, how files are merged.
 
+mod artifact_rules;
 mod defaults;
 mod device_rules;
 mod layers;

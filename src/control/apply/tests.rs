@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::control::command::Pairs;
+use crate::control::desired::Filed;
 
 fn pairs(list: &[(&str, &str)]) -> Pairs {
     list.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
@@ -38,7 +39,11 @@ struct Bench {
 impl Bench {
     fn new() -> Bench {
         let file = OfTheFile {
-            components: [("filed".to_owned(), "/f.wasm".to_owned())].into(),
+            components: [
+                ("filed".to_owned(), Filed { path: "/f.wasm".into(), origin: Origin::LocalFile }),
+                ("built".to_owned(), Filed { path: "/b.wasm".into(), origin: Origin::Image }),
+            ]
+            .into(),
             workloads: 1,
             labels: pairs(&[("site", "plant-1")]),
         };
@@ -60,11 +65,12 @@ impl Bench {
 #[test]
 fn a_component_is_started_scaled_updated_and_stopped() {
     // Goal: what is desired, answered and to be told after each command of its life. Method: the commands in their order;
-    // annotations are those of the first, by hand nobody gives any.
+    // annotations and configuration are those of the first, by hand nobody gives any.
     use Replacing::{Allowed, NotAllowed};
     let mut bench = Bench::new();
     let mut first = component("file:///a.wasm", 1);
     first.annotations = pairs(&[("by", "wadm")]);
+    first.config = vec!["c".into()];
     let decision =
         bench.ask(&Command::Scale { id: "press".into(), component: first.clone(), replacing: NotAllowed });
     assert_eq!((decision.answer, decision.events), (Ok(String::new()), vec![]));
@@ -78,6 +84,7 @@ fn a_component_is_started_scaled_updated_and_stopped() {
     assert_eq!(bench.says(&start("press", "file:///a.wasm", 5, NotAllowed)), "");
     let kept = &bench.desired.components["press"];
     assert_eq!((kept.spec.limit, &kept.spec.annotations, kept.revision), (5, &first.annotations, 2));
+    assert_eq!(kept.spec.config, first.config);
     assert_eq!(
         bench.says(&start("press", "file:///b.wasm", 5, NotAllowed)),
         "Requested to scale existing component to a different image reference: file:///a.wasm != file:///b.wasm. The \
@@ -117,6 +124,36 @@ fn a_component_is_started_scaled_updated_and_stopped() {
     assert!(bench.desired.components.is_empty());
     let decision = bench.ask(&start("press", "file:///c.wasm", 0, NotAllowed));
     assert_eq!((decision.changes, decision.work.unwrap().limit), (vec![], 0), "told again, changed nothing");
+}
+
+#[test]
+fn a_component_belongs_to_the_scaler_that_asked_last() {
+    // Goal: wadm's update of an image is one, in either order of its two commands, and whoever has no scaler is obeyed as
+    // ever. Method: a new scaler asks and the old one stops; the other way round; a stop by hand.
+    let by = |scaler: &str, reference: &str, limit: u32| {
+        let mut component = component(reference, limit);
+        component.annotations =
+            pairs(&[("wasmcloud.dev/managed-by", "wadm"), ("wasmcloud.dev/scaler", scaler)]);
+        Command::Scale { id: "press".into(), component, replacing: Replacing::NotAllowed }
+    };
+    let mut bench = Bench::new();
+    bench.ask(&by("old", "file:///a.wasm", 1));
+    let work = bench.ask(&by("new", "file:///b.wasm", 5)).work.unwrap();
+    assert_eq!((work.reference.as_str(), work.limit), ("file:///b.wasm", 5));
+    let late = bench.ask(&by("old", "file:///a.wasm", 0));
+    assert_eq!((&late.answer, &late.changes, &late.work), (&Ok(String::new()), &vec![], &None));
+    let [Event::ComponentScaled(told)] = late.events.as_slice() else { panic!("{:?}", late.events) };
+    assert_eq!((told.reference.as_str(), told.limit), ("file:///a.wasm", 0));
+    assert_eq!(told.annotations["wasmcloud.dev/scaler"], "old");
+    let kept = &bench.desired.components["press"].spec;
+    assert_eq!((kept.reference.as_str(), kept.limit), ("file:///b.wasm", 5));
+    assert_eq!(kept.annotations["wasmcloud.dev/scaler"], "new");
+
+    bench.ask(&by("new", "file:///b.wasm", 0));
+    assert!(bench.desired.components.is_empty(), "its own");
+    bench.ask(&by("newest", "file:///c.wasm", 2));
+    bench.ask(&start("press", "file:///c.wasm", 0, Replacing::NotAllowed));
+    assert!(bench.desired.components.is_empty(), "by hand");
 }
 
 #[test]
@@ -195,6 +232,11 @@ fn what_the_file_says_is_changed_in_the_file() {
     let mut bench = Bench::new();
     let label = |key: &str| Command::PutLabel { key: key.into(), value: "x".into() };
     let delete = |key: &str| Command::DeleteLabel { key: key.into() };
+    let image = start("built", "file:///x.wasm", 1, Replacing::Allowed);
+    assert_eq!(
+        bench.ask(&image).answer.unwrap_err().to_string(),
+        "component built is set by the gateway's image and changes with it"
+    );
     for command in [start("filed", "file:///x.wasm", 1, Replacing::Allowed), label("site"), delete("site")] {
         let refused = bench.says(&command);
         assert!(

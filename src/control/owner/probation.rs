@@ -93,5 +93,6 @@ fn scaled(id: &str, component: &Component) -> Scaled {
         reference: component.reference.clone(),
         limit: component.limit,
         annotations: component.annotations.clone(),
+        claims: None,
     }
 }

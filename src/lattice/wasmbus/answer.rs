@@ -1,12 +1,16 @@
 //! One request, from its subject and payload to its answer: what is asked is read from the snapshot, what is to change is
 //! handed to control.
 
+use std::collections::BTreeMap;
+
 use super::envelope::{failure, response, success};
 use super::host::{REQUEST_BYTES_MAX, Settings};
 use super::inventory::{ComponentLine, Inventory, Ping, ProviderLine, uptime_human};
 use super::request::{self, Auction};
 use super::subject::{Address, Auctions, Operation};
+use crate::artifact::claims::Claims;
 use crate::control::{Builtin, Command, ControlHandle, Link, Origin, Pairs, Shown};
+use crate::lattice::shared::{ReadError, Reader};
 use crate::platform::clock;
 use crate::sample::{Nanos, SECOND};
 
@@ -19,6 +23,8 @@ pub(super) struct Desk {
     pub control: ControlHandle,
     /// On the boot's clock.
     pub started: Nanos,
+    /// Answers questions about the whole lattice, if it is shared.
+    pub reader: Option<Reader>,
 }
 
 /// What becomes of a request.
@@ -51,6 +57,11 @@ impl Desk {
             let sentence = format!("a request has {REQUEST_BYTES_MAX} bytes at most");
             return Answer::Reply(failure(&sentence));
         }
+        if let Some(reader) = &self.reader
+            && let Some(answer) = read(reader, &operation).await
+        {
+            return Answer::Reply(answer);
+        }
         let shown = self.control.shown.borrow().clone();
         let command = match operation {
             Operation::HostPing => return Answer::Reply(response(self.ping(&shown))),
@@ -73,13 +84,16 @@ impl Desk {
                     None => success("Configuration not found"),
                 });
             }
-            // Nothing that runs here has claims yet.
-            Operation::ClaimsGet => return Answer::Reply(response([(); 0])),
-            // They are on the bus in clear, and nothing here pulls from a registry.
+            Operation::ClaimsGet => return Answer::Reply(response(claims(&shown))),
             Operation::RegistryPut => {
-                return Answer::Reply(failure(
-                    "a gateway takes credentials of registries from its configuration, not from the lattice",
-                ));
+                let told = request::put_registries(payload);
+                let told = told.and_then(|told| {
+                    self.control.tell_credentials(told).map_err(|refusal| refusal.to_string())
+                });
+                return Answer::Reply(match told {
+                    Ok(()) => success("successfully put registries"),
+                    Err(sentence) => failure(&sentence),
+                });
             }
             Operation::ComponentScale => request::scale(payload),
             Operation::ComponentUpdate => request::update(payload),
@@ -178,6 +192,48 @@ impl Desk {
     fn uptime(&self) -> u64 {
         u64::try_from((clock::boottime() - self.started) / SECOND).unwrap_or(0)
     }
+}
+
+/// What embedded claims say of the components that run; each of them once.
+fn claims(shown: &Shown) -> Vec<Pairs> {
+    let running = shown.running.values().filter_map(|running| running.artifact.claims.as_ref());
+    let by_subject: BTreeMap<&str, &Claims> =
+        running.map(|claims| (claims.subject.as_str(), claims)).collect();
+    by_subject.into_values().map(claims_map).collect()
+}
+
+/// Under the names of wasmCloud's hosts, some of them twice.
+fn claims_map(claims: &Claims) -> Pairs {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let revision = claims.revision.unwrap_or_default().to_string();
+    let pairs = [
+        ("call_alias", text(&claims.call_alias)),
+        ("iss", claims.issuer.clone()),
+        ("issuer", claims.issuer.clone()),
+        ("name", text(&claims.name)),
+        ("rev", revision.clone()),
+        ("revision", revision),
+        ("sub", claims.subject.clone()),
+        ("subject", claims.subject.clone()),
+        ("tags", claims.tags.join(",")),
+        ("version", text(&claims.version)),
+    ];
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// The answer to a question about the whole of a shared lattice; nothing if it is no such question.
+async fn read(reader: &Reader, operation: &Operation<'_>) -> Option<Vec<u8>> {
+    let failed = |error: ReadError| failure(&error.to_string());
+    Some(match operation {
+        Operation::LinkGet => reader.links().await.map_or_else(failed, response),
+        Operation::ClaimsGet => reader.claims().await.map_or_else(failed, response),
+        Operation::ConfigGet { name } => match reader.config(name).await {
+            Ok(Some(values)) => response(values),
+            Ok(None) => success("Configuration not found"),
+            Err(error) => failed(error),
+        },
+        _ => return None,
+    })
 }
 
 /// Whether the labels are as an auction wants them.

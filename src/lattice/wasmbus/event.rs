@@ -149,10 +149,26 @@ impl Notice {
 }
 
 fn scaled(scaled: &Scaled, host: &str) -> Value {
-    json!({
+    let mut data = json!({
         "annotations": scaled.annotations, "host_id": host, "image_ref": scaled.reference,
         "max_instances": scaled.limit, "component_id": scaled.id,
-    })
+    });
+    if let Some(claims) = &scaled.claims {
+        data["public_key"] = json!(claims.subject);
+        data["claims"] = json!({
+            "call_alias": claims.call_alias, "issuer": claims.issuer, "tags": claims.tags,
+            "name": claims.name.clone().unwrap_or_default(), "version": claims.version, "revision": claims.revision,
+            "not_before_human": human(claims.not_before, "immediately"),
+            "expires_human": human(claims.expires, "never"),
+        });
+    }
+    data
+}
+
+/// Seconds since 1970 as people write them.
+fn human(seconds: Option<u64>, none: &str) -> String {
+    let second = seconds.and_then(|seconds| Timestamp::from_second(i64::try_from(seconds).ok()?).ok());
+    second.map_or_else(|| none.to_owned(), |second| second.to_string())
 }
 
 fn with_error(mut data: Value, error: &str) -> Value {
@@ -173,6 +189,7 @@ fn uuid(mut bytes: [u8; 16]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::artifact::claims::Claims;
     use crate::control::{Link, Provider};
 
     #[test]
@@ -184,6 +201,33 @@ mod tests {
         assert_eq!(
             String::from_utf8(notice.encode(stamp)).unwrap(),
             r#"{"specversion":"1.0","id":"ffffffff-ffff-4fff-bfff-ffffffffffff","source":"N1","type":"com.wasmcloud.lattice.config_set","datacontenttype":"application/json","time":"2026-09-21T14:13:20.25Z","data":{"config_name":"c"}}"#
+        );
+    }
+
+    #[test]
+    fn an_event_tells_who_signed_the_component() {
+        // Goal: section 2's fields of a signed component. Method: claims with all there is, and with little.
+        let claims = Claims {
+            issuer: "A1".into(),
+            subject: "M1".into(),
+            name: Some("press".into()),
+            revision: Some(3),
+            version: Some("1.2".into()),
+            call_alias: None,
+            tags: vec!["plant".into()],
+            not_before: None,
+            expires: Some(1_790_000_000),
+        };
+        let scaled = Scaled {
+            id: "c".into(),
+            reference: "r".into(),
+            limit: 1,
+            annotations: Pairs::new(),
+            claims: Some(claims),
+        };
+        assert_eq!(
+            Notice::of(&Event::ComponentScaled(scaled), "N1", &Pairs::new()).data.to_string(),
+            r#"{"annotations":{},"claims":{"call_alias":null,"expires_human":"2026-09-21T14:13:20Z","issuer":"A1","name":"press","not_before_human":"immediately","revision":3,"tags":["plant"],"version":"1.2"},"component_id":"c","host_id":"N1","image_ref":"r","max_instances":1,"public_key":"M1"}"#
         );
     }
 
@@ -200,6 +244,7 @@ mod tests {
             reference: "file:///c".into(),
             limit: 5,
             annotations: annotations.clone(),
+            claims: None,
         };
         let provider = Provider {
             reference: "frond+builtin://mqtt".into(),

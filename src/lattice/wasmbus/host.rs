@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::{Client, Message, Subscriber};
+use async_nats::{Client, Message};
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
-use futures_util::stream::{FuturesUnordered, SelectAll, select_all};
+use futures_util::stream::FuturesUnordered;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval_at, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -19,9 +19,10 @@ use tracing::{info, warn};
 use super::answer::{Answer, Desk};
 use super::envelope::failure;
 use super::event::{Health, Notice, Stamp};
-use super::linkdef;
+use super::groups::Groups;
 use super::subject::Auctions;
-use crate::control::{ControlHandle, Event};
+use super::{linkdef, missing};
+use crate::control::{ControlHandle, Event, Shown};
 use crate::lattice::LinkHandle;
 use crate::platform::clock::{self, WallClock};
 use crate::workload::rate::Rate;
@@ -35,7 +36,7 @@ pub const REQUEST_BYTES_MAX: usize = 256 << 10;
 /// Events and answers that wait for the connection to take them.
 const OUTGOING_MAX: usize = 64;
 /// Between two attempts to subscribe on a connection that refuses it.
-const AGAIN: Duration = Duration::from_secs(5);
+pub(super) const AGAIN: Duration = Duration::from_secs(5);
 /// Longest that a farewell may take.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -101,13 +102,15 @@ pub struct Standing {
 /// The task.
 #[derive(Debug)]
 pub struct Host {
-    desk: Arc<Desk>,
+    pub(super) desk: Arc<Desk>,
     link: LinkHandle,
     events: mpsc::Receiver<Event>,
     clock: WallClock,
     account: Arc<Account>,
     random: SystemRandom,
     rate: Rate,
+    /// Whether it answers for the lattice.
+    pub(super) joined: watch::Receiver<bool>,
 }
 
 /// Why a connection is no longer served.
@@ -149,7 +152,7 @@ struct Session {
 impl Host {
     /// The task, and what it counts.
     pub fn new(
-        settings: Settings,
+        (settings, groups): (Settings, Groups),
         id: String,
         control: ControlHandle,
         link: LinkHandle,
@@ -157,7 +160,11 @@ impl Host {
         clock: WallClock,
     ) -> (Host, Arc<Account>) {
         let account = Arc::new(Account::default());
-        let desk = Desk { settings, id, control, started: clock::boottime() };
+        let (joined, reader) = match groups {
+            Groups::Own => (watch::channel(true).1, None),
+            Groups::Shared { joined, reader } => (joined, Some(reader)),
+        };
+        let desk = Desk { settings, id, control, started: clock::boottime(), reader };
         let host = Host {
             desk: Arc::new(desk),
             link,
@@ -166,6 +173,7 @@ impl Host {
             account: Arc::clone(&account),
             random: SystemRandom::new(),
             rate: Rate::new(RATE, clock::boottime()),
+            joined,
         };
         (host, account)
     }
@@ -213,8 +221,15 @@ impl Host {
     }
 
     async fn serve(&mut self, client: Client, stop: &CancellationToken) -> Over {
-        let mut requests = match self.subscribe(&client).await {
-            Ok(requests) => requests,
+        let is_joined = *self.joined.borrow_and_update();
+        let address = self.desk.address();
+        let grouped = if is_joined { address.grouped() } else { Vec::new() };
+        let subscribed = async {
+            let requests = self.subscribe(&client, address.plain(self.desk.settings.auctions)).await?;
+            Ok::<_, async_nats::Error>((requests, self.subscribe(&client, grouped).await?))
+        };
+        let (mut requests, mut grouped) = match subscribed.await {
+            Ok(subscribed) => subscribed,
             Err(error) => {
                 warn!(%error, "control subjects cannot be subscribed to; trying again");
                 return self.idle(stop, Patience::Short).await;
@@ -259,6 +274,12 @@ impl Host {
                     Some(event) => self.pass_on(&session, &event),
                     None => return stopped(stop).await,
                 },
+                Ok(()) = self.joined.changed() => {
+                    if !self.join_or_leave(&session.client, &mut grouped).await {
+                        return self.idle(stop, Patience::Short).await;
+                    }
+                }
+                Some(request) = grouped.next() => self.take(&session, request),
                 request = requests.next() => match request {
                     Some(request) => self.take(&session, request),
                     // The connection has ended, and the link has not said so yet.
@@ -266,19 +287,6 @@ impl Host {
                 },
             }
         }
-    }
-
-    async fn subscribe(&self, client: &Client) -> Result<SelectAll<Subscriber>, async_nats::Error> {
-        let mut subscribers = Vec::new();
-        for wanted in self.desk.address().subscriptions(self.desk.settings.auctions) {
-            subscribers.push(match wanted.group {
-                Some(group) => client.queue_subscribe(wanted.subject, group).await?,
-                None => client.subscribe(wanted.subject).await?,
-            });
-        }
-        // Whoever hears that the host is there may ask it.
-        timeout(AGAIN, client.flush()).await??;
-        Ok(select_all(subscribers))
     }
 
     /// Takes a request, or drops it: the loop never waits for one.
@@ -317,6 +325,7 @@ impl Host {
 
     fn heartbeat(&self, session: &Session) {
         let shown = self.desk.control.shown.borrow().clone();
+        self.tell_missing(session, &shown);
         self.tell(session, &Notice::heartbeat(self.desk.inventory(&shown)));
         for provider in shown.desired.providers.keys() {
             self.tell(session, &Notice::health(Health::Still, &self.desk.id, provider));
@@ -336,9 +345,17 @@ impl Host {
                 }));
             }
         }
-        if let Event::ProviderStarted { id, .. } = event {
-            self.tell(session, &Notice::health(Health::Passed, &self.desk.id, id));
+        match event {
+            Event::ProviderStarted { id, .. } => {
+                self.tell(session, &Notice::health(Health::Passed, &self.desk.id, id));
+            }
+            Event::ComponentScaled(_) => self.tell_missing(session, &shown),
+            _ => {}
         }
+    }
+
+    fn tell_missing(&self, session: &Session, shown: &Shown) {
+        missing::notices(&shown.desired).iter().for_each(|notice| self.tell(session, notice));
     }
 
     /// Sends an event, unless there is no connection or too many wait for it: none is ever sent late.

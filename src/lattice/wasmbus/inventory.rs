@@ -58,6 +58,8 @@ pub struct Inventory<'a> {
 pub struct ComponentLine {
     id: String,
     image_ref: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
     annotations: Pairs,
     revision: i32,
     max_instances: u32,
@@ -78,9 +80,12 @@ pub struct ProviderLine {
 impl ComponentLine {
     /// As the lattice is told.
     pub fn of(present: Present) -> ComponentLine {
-        let Present { id, reference, limit, annotations, limits, .. } = present;
-        // The revision is the one in an artifact's claims; without claims it is 0.
-        ComponentLine { id, image_ref: reference, annotations, revision: 0, max_instances: limit, limits }
+        let Present { id, reference, limit, annotations, limits, provenance, .. } = present;
+        let claims = provenance.and_then(|provenance| provenance.claims);
+        // Name and revision are those of an artifact's claims; without claims the revision is 0.
+        let revision = claims.as_ref().and_then(|claims| claims.revision).unwrap_or_default();
+        let name = claims.and_then(|claims| claims.name);
+        ComponentLine { id, image_ref: reference, name, annotations, revision, max_instances: limit, limits }
     }
 }
 
@@ -125,6 +130,7 @@ mod tests {
             reason: None,
             former: None,
             is_here: true,
+            provenance: None,
         };
         let provider = Provider { reference: "frond+builtin://mqtt".into(), ..Provider::default() };
         let inventory = Inventory {

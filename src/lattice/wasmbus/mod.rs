@@ -12,9 +12,10 @@
 //! [`Host`] is the task: it owns the subscriptions, reads [`crate::control::Shown`], and hands everything that changes
 //! something to [`crate::control`], which answers when it is on flash.
 //!
-//! The lattice is the gateway's own: nobody else answers for links, configuration and claims there, so the host joins
-//! the queue groups for them. Two gateways must not share a lattice in this shape, and have not by default: it is named
-//! after the gateway.
+//! In a lattice of the gateway's own nobody else answers for links, configuration and claims, so the host joins the queue
+//! groups for them. Two gateways must not share a lattice in this shape, and have not by default: it is named after the
+//! gateway. In a shared lattice it is in these groups while the hub's buckets can be reached ([`crate::lattice::shared`]),
+//! and answers questions about the whole lattice from there.
 //!
 //! Kept: the identity ([`super::identity`]), nothing else. Lost with power: nothing that was answered.
 //! When full: at most [`host::REQUESTS_MAX`] requests are under way and [`host::RATE`] are taken a second; what is beyond
@@ -24,10 +25,13 @@
 mod answer;
 pub mod envelope;
 pub mod event;
+mod groups;
 pub mod host;
 pub mod inventory;
 pub mod linkdef;
+mod missing;
 pub mod request;
 pub mod subject;
 
+pub use groups::Groups;
 pub use host::{Account, Host, HostError, Settings, Standing};

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::artifact::registry::{self, Credentials};
 use crate::control::{Command, Component, Link, Pairs, Provider, Replacing, default_name};
 
 /// A request for a bid.
@@ -93,6 +94,16 @@ struct StopHost {
     host_id: String,
 }
 
+#[derive(Deserialize)]
+struct RegistryLogin {
+    #[serde(default)]
+    username: Option<String>,
+    #[serde(default)]
+    password: Option<String>,
+    #[serde(default)]
+    token: Option<String>,
+}
+
 type Read<T> = Result<T, String>;
 
 fn read<T: DeserializeOwned>(payload: &[u8], sentence: &str) -> Read<T> {
@@ -168,6 +179,19 @@ pub fn delete_link(payload: &[u8]) -> Read<Command> {
     let DeleteLink { source_id, name, wit_namespace, wit_package } =
         read(payload, "failed to deserialize wrpc link definition")?;
     Ok(Command::DeleteLink { source_id, name, wit_namespace, wit_package })
+}
+
+/// `registry.put`. A token is a password without a name, as registries take it; a registry without either says nothing.
+pub fn put_registries(payload: &[u8]) -> Read<registry::Told> {
+    let told: BTreeMap<String, RegistryLogin> =
+        read(payload, "failed to deserialize registries put command")?;
+    let login = |(host, login): (String, RegistryLogin)| {
+        let RegistryLogin { username, password, token } = login;
+        let credentials =
+            Credentials { username: username.unwrap_or_default(), password: password.or(token)? };
+        Some((host, credentials))
+    };
+    Ok(told.into_iter().filter_map(login).collect())
 }
 
 /// `config.put`.

@@ -57,12 +57,10 @@ pub enum Auctions {
 // === impl Address ===
 
 impl Address<'_> {
-    /// Everything a host of a lattice of its own hears. Links, configuration and claims are for one member of a group:
-    /// there is no other here.
-    pub fn subscriptions(&self, auctions: Auctions) -> Vec<Subscription> {
-        let base = format!("{}.v1.{}", self.prefix, self.lattice);
+    /// What every host hears.
+    pub fn plain(&self, auctions: Auctions) -> Vec<Subscription> {
         let host = self.host;
-        let mut plain = vec![
+        let mut tails = vec![
             "registry.put".to_owned(),
             "host.ping".to_owned(),
             format!("component.*.{host}"),
@@ -71,15 +69,28 @@ impl Address<'_> {
             format!("host.*.{host}"),
         ];
         if auctions == Auctions::On {
-            plain.extend(["component.auction".to_owned(), "provider.auction".to_owned()]);
+            tails.extend(["component.auction".to_owned(), "provider.auction".to_owned()]);
         }
-        let plain =
-            plain.into_iter().map(|tail| Subscription { subject: format!("{base}.{tail}"), group: None });
-        let grouped =
-            [("link.*", "link"), ("claims.get", "claims"), ("config.>", "config")].map(|(tail, group)| {
-                Subscription { subject: format!("{base}.{tail}"), group: Some(format!("{base}.{group}")) }
-            });
-        plain.chain(grouped).collect()
+        let base = self.base();
+        tails
+            .into_iter()
+            .map(|tail| Subscription { subject: format!("{base}.{tail}"), group: None })
+            .collect()
+    }
+
+    /// What one host hears of all that answer for the lattice: of its links, configuration and claims.
+    pub fn grouped(&self) -> Vec<Subscription> {
+        let base = self.base();
+        let grouped = [("link.*", "link"), ("claims.get", "claims"), ("config.>", "config")];
+        let subscription = |(tail, group)| Subscription {
+            subject: format!("{base}.{tail}"),
+            group: Some(format!("{base}.{group}")),
+        };
+        grouped.into_iter().map(subscription).collect()
+    }
+
+    fn base(&self) -> String {
+        format!("{}.v1.{}", self.prefix, self.lattice)
     }
 
     /// What a subject asks for; `None` when there is no such thing.
@@ -179,11 +190,12 @@ mod tests {
     }
 
     #[test]
-    fn the_subscriptions_are_those_of_a_host_alone_in_its_lattice() {
+    fn the_subscriptions_are_those_of_a_host() {
         // Goal: section 1.1. Method: word for word; without auctions two less.
         let shown: Vec<String> = ADDRESS
-            .subscriptions(Auctions::On)
+            .plain(Auctions::On)
             .into_iter()
+            .chain(ADDRESS.grouped())
             .map(|s| s.subject + &s.group.map_or(String::new(), |group| format!(" [{group}]")))
             .collect();
         let base = |tail: &str| format!("wasmbus.ctl.v1.plant.{tail}");
@@ -203,6 +215,6 @@ mod tests {
                 base("config.>") + " [wasmbus.ctl.v1.plant.config]",
             ]
         );
-        assert_eq!(ADDRESS.subscriptions(Auctions::Off).len(), 9);
+        assert_eq!(ADDRESS.plain(Auctions::Off).len(), 6);
     }
 }

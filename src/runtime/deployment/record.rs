@@ -4,6 +4,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::runtime::order::Inheritance;
 
@@ -107,6 +108,16 @@ pub enum How {
 // === impl Digest ===
 
 impl Digest {
+    /// Of these bytes.
+    pub fn of(bytes: &[u8]) -> Digest {
+        Digest::finish(Sha256::new_with_prefix(bytes))
+    }
+
+    /// Of what a hasher was given.
+    pub fn finish(hasher: Sha256) -> Digest {
+        Digest(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
     /// From 64 hexadecimal digits.
     pub fn parse(text: &str) -> Option<Digest> {
         let digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);

@@ -13,11 +13,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use sha2::Digest as _;
-
 use super::record::Digest;
 use crate::runtime::artifact::WASM_BYTES_MAX;
-use crate::runtime::host::hex;
 
 /// Name of a file in the making. There is one writer.
 const SCRATCH: &str = "new.tmp";
@@ -58,7 +55,7 @@ impl Shelf {
         if bytes.len() as u64 > WASM_BYTES_MAX {
             return Err(ShelfError::TooLarge { bytes: bytes.len() });
         }
-        let digest = Digest::parse(&hex(&sha2::Sha256::digest(bytes))).expect("a sum has 64 digits");
+        let digest = Digest::of(bytes);
         let write = |source| ShelfError::Write { path: self.dir.clone(), source };
         self.write(bytes, &self.path(&digest)).map_err(write)?;
         Ok(digest)

@@ -19,10 +19,11 @@ use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::HEAD_BYTES_MAX;
-use super::dial::{Dial, LOOKUPS_MAX, Trust, Wire};
+use super::dial::{Dial, LOOKUPS_MAX, Wire};
 use super::gate;
 use super::taken::{Taken, broken};
 use crate::config::{HttpTarget, LinkEnd, Workload};
+use crate::platform::roots::Roots;
 use crate::runtime::voice::Level;
 use crate::workload::account::count;
 use crate::workload::room::Tools;
@@ -36,7 +37,7 @@ pub struct Outside {
     connections: Arc<Semaphore>,
     lookups: Arc<Semaphore>,
     /// By name of the link.
-    trust: HashMap<String, Arc<Trust>>,
+    trust: HashMap<String, Arc<Roots>>,
     /// Nothing that it has asked goes on for longer.
     time_max: Duration,
 }
@@ -74,7 +75,7 @@ impl Outside {
     /// For all instances of a workload.
     pub fn new(workload: &Workload) -> Outside {
         let trust = |link: &crate::config::Link| match &link.end {
-            LinkEnd::HttpTarget(target) => Some((link.name.clone(), Arc::new(Trust::new(target.ca.clone())))),
+            LinkEnd::HttpTarget(target) => Some((link.name.clone(), Arc::new(Roots::new(target.ca.clone())))),
             _ => None,
         };
         Outside {

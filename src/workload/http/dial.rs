@@ -1,63 +1,40 @@
 //! A connection to a host: its name looked up, TCP, and TLS with the roots that count.
 //!
-//! Owns the TLS set-up of one link, read anew every [`ROOTS_LAST`]. Names are looked up by the system's resolver, which
+//! Names are looked up by the system's resolver, which
 //! blocks, and may for half a minute: so on threads of their own, of which a component has [`LOOKUPS_MAX`].
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::crypto::ring;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::{Mutex, Semaphore};
-use tokio::time::{Instant, timeout};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use wasmtime_wasi_http::Error;
 
 use super::gate;
 use crate::config::{HttpHost, HttpScheme};
+use crate::platform::roots::Roots;
 
 /// Names that a component has looked up at a time, each in a thread of the runtime for calls that block. One that is not
 /// waited for any more counts until the resolver is done.
 pub const LOOKUPS_MAX: usize = 2;
 /// Addresses of one name that are tried, one after the other.
 const ADDRESSES_MAX: usize = 4;
-/// How long roots are used before they are read again: a file that was replaced counts by then.
-const ROOTS_LAST: Duration = Duration::from_secs(600);
 
 /// Bytes both ways.
 pub(super) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
 impl Wire for TcpStream {}
 impl Wire for tokio_rustls::client::TlsStream<TcpStream> {}
 
-/// Whom a link believes.
-#[derive(Debug)]
-pub(super) struct Trust {
-    ca: Option<PathBuf>,
-    kept: Mutex<Option<(Instant, Arc<ClientConfig>)>>,
-}
-
-/// Why there are no roots. Its text is for the log.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum RootsError {
-    #[error("{path} holds no certificates that can be read")]
-    File { path: PathBuf },
-    #[error("this machine has no root certificates")]
-    None,
-    #[error("TLS cannot be set up")]
-    Tls(#[source] rustls::Error),
-}
-
 /// What a connection is made from.
 pub(super) struct Dial {
     pub host: HttpHost,
-    pub trust: Arc<Trust>,
+    pub trust: Arc<Roots>,
     pub lookups: Arc<Semaphore>,
 }
 
@@ -126,59 +103,6 @@ impl Dial {
     }
 }
 
-// === impl Trust ===
-
-impl Trust {
-    pub fn new(ca: Option<PathBuf>) -> Trust {
-        Trust { ca, kept: Mutex::new(None) }
-    }
-
-    async fn config(&self) -> Result<Arc<ClientConfig>, RootsError> {
-        let mut kept = self.kept.lock().await;
-        if let Some((since, config)) = &*kept
-            && since.elapsed() < ROOTS_LAST
-        {
-            return Ok(Arc::clone(config));
-        }
-        let ca = self.ca.clone();
-        // Some 150 files, or one: on a slow card that is not for a thread which others wait for.
-        let read = tokio::task::spawn_blocking(move || client_config(ca.as_deref())).await;
-        let config = read.unwrap_or(Err(RootsError::None))?;
-        *kept = Some((Instant::now(), Arc::clone(&config)));
-        Ok(config)
-    }
-}
-
-fn client_config(ca: Option<&Path>) -> Result<Arc<ClientConfig>, RootsError> {
-    let mut roots = RootCertStore::empty();
-    match ca {
-        Some(path) => {
-            let unreadable = || RootsError::File { path: path.to_owned() };
-            let found = CertificateDer::pem_file_iter(path).map_err(|_| unreadable())?;
-            for certificate in found {
-                let added = certificate.ok().and_then(|certificate| roots.add(certificate).ok());
-                added.ok_or_else(unreadable)?;
-            }
-            if roots.is_empty() {
-                return Err(unreadable());
-            }
-        }
-        None => {
-            // A root that cannot be read is one that nobody is believed for; the others count.
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            if roots.is_empty() {
-                return Err(RootsError::None);
-            }
-        }
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(RootsError::Tls)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
-}
-
 fn unreachable(error: &io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Error::ConnectionRefused,
@@ -194,27 +118,5 @@ fn distrusted(error: &io::Error) -> Error {
         Some(rustls::Error::InvalidCertificate(_)) => Error::TlsCertificateError,
         Some(_) => Error::TlsProtocolError,
         None => Error::ConnectionTerminated,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn roots_come_from_the_file_that_is_named_or_not_at_all() {
-        // Goal: an operator's own roots take the place of the system's, and a file without any is said. Method: a file
-        // with a certificate, one with none, and none.
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("roots.pem");
-        assert!(matches!(client_config(Some(&path)), Err(RootsError::File { .. })));
-        std::fs::write(&path, "no certificate").unwrap();
-        assert!(matches!(client_config(Some(&path)), Err(RootsError::File { .. })));
-        let own = rcgen::generate_simple_self_signed(["meter.plant".to_owned()]).unwrap();
-        std::fs::write(&path, own.cert.pem()).unwrap();
-        let trust = Trust::new(Some(path.clone()));
-        let first = trust.config().await.unwrap();
-        std::fs::remove_file(&path).unwrap();
-        assert!(Arc::ptr_eq(&first, &trust.config().await.unwrap()), "they are kept for a while");
     }
 }

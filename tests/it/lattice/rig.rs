@@ -45,11 +45,9 @@ impl Rig {
             std::fs::copy(guest(name), folder.join(name).with_extension("wasm")).unwrap();
         }
         std::fs::write(folder.join("noise.wasm"), b"no component").unwrap();
-        // Its own table, so that a test may lay others of [lattice.host] over it.
-        site.write(
-            "conf.d/host.toml",
-            &format!("[lattice.host]\ncomponent_dir = \"{}\"\n", folder.display()),
-        );
+        // Its own table, so that a test may lay others of [artifacts] over it.
+        let artifacts = format!("[artifacts]\nfolders = [\"{}\"]\nallow_unsigned = true\n", folder.display());
+        site.write("conf.d/a-rig.toml", &artifacts);
         site.run(Role::Leaf).await;
         let client = controller(&site).await;
         let events = listen(&client).await;

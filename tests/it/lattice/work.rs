@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use super::rig::{PATIENCE, Rig};
 use crate::nats::eventually;
+use crate::whole::site::Role;
 use crate::workload::Client;
 
 /// Providers and links by which `press` is asked on the lattice and on site.
@@ -105,7 +106,7 @@ async fn a_component_is_started_scaled_updated_and_stopped_by_the_lattice() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_does_not_work_is_told_and_taken_back() {
     // Goal: a bad reference gives an event, never silence; what ran before runs on; nothing that never worked is tried for
-    // ever. Method: another scheme, no such file, a file outside of the folder, no component, a missing configuration, first
+    // ever. Method: a registry that is not there, no such file, a file outside of the folder, no component, a missing configuration, first
     // as a new component and then as the update of one that works.
     let mut rig = Rig::start("").await;
     link_press(&rig).await;
@@ -113,10 +114,10 @@ async fn what_does_not_work_is_told_and_taken_back() {
     let good = rig.file("postman");
     let outside = format!("file://{}/frond.toml", rig.site.folder.display());
     let bad = [
-        ("oci://registry.example/a:1".to_owned(), "takes file:// references only"),
+        ("oci://127.0.0.1:1/a:1".to_owned(), "was not fetched from its registry"),
         (rig.file("none"), "cannot be read"),
-        (outside, "is outside of the folder"),
-        (rig.file("noise"), "cannot be compiled"),
+        (outside, "is outside of the folders"),
+        (rig.file("noise"), "it is no WebAssembly component"),
     ];
     let request = |reference: &str, config: &[&str]| {
         json!({
@@ -194,6 +195,43 @@ async fn links_may_come_after_their_component_and_change_under_it() {
     assert_eq!(site.ask("orders/a", "get n").await, "3", "what it kept is still there");
     let links = rig.ask("link.get", &Value::Null).await;
     assert_eq!(links["response"].as_array().unwrap().len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_component_waits_for_a_configuration_that_was_taken_away() {
+    // Goal: a component whose configuration was there a moment ago is neither run without it nor given up: it is here, and
+    // what is missing is told until it is put; one that runs goes on, and waits after a cut. Method: wadm's own order, which
+    // takes the configuration away in the middle of an update; then the same while the component runs, and a SIGKILL.
+    let mut rig = Rig::start("[lattice.host]\nheartbeat = \"1s\"\n").await;
+    link_press(&rig).await;
+    let reference = rig.file("postman");
+    let scale =
+        json!({ "component_id": "press", "component_ref": reference, "count": 1, "config": ["press"] });
+    rig.config("press", json!({ "out": "press/old" })).await;
+    rig.done("config.del.press", &Value::Null).await;
+    rig.done("component.scale.HOST", &scale).await;
+    assert_eq!(rig.data("config_deleted").await, json!({ "config_name": "press" }));
+    assert_eq!(rig.data("component_scaled").await["component_id"], "press");
+    assert_eq!(rig.data("config_deleted").await, json!({ "config_name": "press" }), "again");
+    assert_eq!(rig.inventory().await["components"][0]["id"], "press", "it is here, and waits");
+    let overview = rig.overview().await;
+    let (state, reason) = (&overview.components[0].state, &overview.components[0].reason);
+    assert_eq!((state.as_str(), reason.as_deref()), ("absent", Some("there is no configuration press")));
+    rig.data("host_heartbeat").await;
+    assert_eq!(rig.data("config_deleted").await["config_name"], "press", "and with each heartbeat");
+    rig.config("press", json!({ "out": "press/out" })).await;
+    rig.state("press", "ready").await;
+    assert_eq!(rig.request("press.in", "echo hello").await, "press.in hello");
+
+    rig.done("config.del.press", &Value::Null).await;
+    assert_eq!(rig.request("press.in", "echo still").await, "press.in still");
+    rig.site.kill(Role::Gateway).await;
+    rig.site.run(Role::Gateway).await;
+    rig.told("host_started", |_| true).await;
+    rig.data("config_deleted").await;
+    rig.state("press", "absent").await;
+    rig.config("press", json!({ "out": "press/out" })).await;
+    rig.state("press", "ready").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
