@@ -6,6 +6,7 @@ pub mod check;
 pub mod component;
 pub mod demo;
 mod desired;
+mod device_conf;
 pub mod exit;
 pub mod hub;
 pub mod leaf_conf;
@@ -64,6 +65,8 @@ enum Command {
     Recall(recall::RecallArgs),
     /// Print the configuration of the leaf node beside the gateway
     LeafConf(leaf_conf::LeafConfArgs),
+    /// Print the drop-in by which systemd lets the service reach the devices of the configuration
+    DeviceConf(device_conf::DeviceConfArgs),
     /// Read a password and print its hash, for the password_hash_file of a [[user]]
     Password(password::PasswordArgs),
     /// Make a key, and a certificate that vouches for itself, for a [[listener]]
@@ -113,6 +116,7 @@ pub fn main() -> Exit {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::check(&args),
         Command::LeafConf(args) => leaf_conf::leaf_conf(&args),
+        Command::DeviceConf(args) => device_conf::device_conf(&args),
         Command::Password(args) => finish(password::password(&args)),
         Command::Certificate(args) => finish(certificate::certificate(&args)),
         Command::Compile { input, output } => {
@@ -178,6 +182,7 @@ async fn answer(command: Command, stop: CancellationToken) -> anyhow::Result<Exi
         Command::Run(_)
         | Command::Check(_)
         | Command::LeafConf(_)
+        | Command::DeviceConf(_)
         | Command::Password(_)
         | Command::Certificate(_)
         | Command::Component(ComponentCommand::Author(_))
