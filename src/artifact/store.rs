@@ -14,15 +14,14 @@ mod part;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::platform::fault;
+use crate::platform::{fault, files};
 use crate::runtime::{Digest, WASM_BYTES_MAX};
 
 use part::Part;
@@ -91,11 +90,7 @@ impl Store {
     /// The folder below `data_dir`, tidied up. It is made when it is not there.
     pub fn open(data_dir: &Path, bytes_max: u64) -> Result<Store, StoreError> {
         let dir = data_dir.join("artifacts");
-        match DirBuilder::new().mode(0o700).create(&dir) {
-            Ok(()) => sync_dir(data_dir)?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(source) => return Err(StoreError::Io { path: dir, source }),
-        }
+        files::make_folder(&dir).map_err(io_at(&dir))?;
         let mut store = Store { dir, bytes_max, kept: BTreeMap::new(), part: None };
         store.read()?;
         store.tidy()?;
@@ -216,7 +211,7 @@ impl Store {
     /// Gives the part its names: first that of its content, then that of its reference.
     fn adopt(&mut self, plan: &Plan, digest: Digest) -> Result<Kept, StoreError> {
         let path = self.path(&digest);
-        fs::rename(part::path(&self.dir), &path).map_err(|source| StoreError::Io { path, source })?;
+        files::rename(&part::path(&self.dir), &path).map_err(io_at(&path))?;
         sync_dir(&self.dir)?;
         fault::point("artifact.named");
         let serial = self.kept.values().map(|kept| kept.serial).max().unwrap_or(0) + 1;
@@ -228,7 +223,7 @@ impl Store {
             serial,
         };
         let note = serde_json::to_vec(&kept).expect("text and numbers always serialize");
-        write_whole(&self.dir, &self.note(&kept.reference), &note)?;
+        write_whole(&self.note(&kept.reference), &note)?;
         fault::point("artifact.noted");
         remove(&part::note(&self.dir))?;
         if let Some(before) = self.kept.insert(kept.reference.clone(), kept.clone())
@@ -292,9 +287,11 @@ impl Store {
     }
 
     fn files(&self) -> Result<Vec<PathBuf>, StoreError> {
-        let io = |source| StoreError::Io { path: self.dir.clone(), source };
-        let entries = fs::read_dir(&self.dir).map_err(io)?;
-        entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>().map_err(io)
+        let entries = fs::read_dir(&self.dir).map_err(io_at(&self.dir))?;
+        entries
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<Result<_, _>>()
+            .map_err(io_at(&self.dir))
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
@@ -319,15 +316,8 @@ fn sum(path: &Path) -> io::Result<Digest> {
 }
 
 /// A file appears with all of this, or not at all.
-fn write_whole(dir: &Path, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let scratch = path.with_extension("new");
-    let written = File::create(&scratch).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&scratch, path)
-    });
-    written.map_err(|source| StoreError::Io { path: path.to_owned(), source })?;
-    sync_dir(dir)
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    files::write_whole(&path.with_extension("new"), path, bytes).map_err(io_at(path))
 }
 
 fn read_note<T: for<'a> Deserialize<'a>>(path: &Path) -> Option<T> {
@@ -337,15 +327,13 @@ fn read_note<T: for<'a> Deserialize<'a>>(path: &Path) -> Option<T> {
 }
 
 fn remove(path: &Path) -> Result<(), StoreError> {
-    match fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(StoreError::Io { path: path.to_owned(), source })
-        }
-        _ => Ok(()),
-    }
+    files::remove(path).map_err(io_at(path))
 }
 
 fn sync_dir(dir: &Path) -> Result<(), StoreError> {
-    let synced = File::open(dir).and_then(|dir| dir.sync_all());
-    synced.map_err(|source| StoreError::Io { path: dir.to_owned(), source })
+    files::sync_folder(dir).map_err(io_at(dir))
+}
+
+fn io_at(path: &Path) -> impl Fn(io::Error) -> StoreError {
+    move |source| StoreError::Io { path: path.to_owned(), source }
 }

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod device;
 pub mod disk;
 pub mod fault;
+pub mod files;
 pub mod limits;
 pub mod lock;
 pub mod log;

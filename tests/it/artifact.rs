@@ -2,6 +2,7 @@
 //! puts them there.
 
 mod obtain;
+mod power;
 pub mod registry;
 
 use std::collections::BTreeSet;

@@ -106,7 +106,12 @@ fn a_size_that_was_not_synced_may_be_any_that_the_file_had() {
 fn a_deletion_is_durable_only_with_its_folder() {
     // Goal: names. Method: delete one file and rename another, and look before and after the folder is synced.
     let rename = Op::Rename { from: "b".to_owned(), to: "c".to_owned() };
-    let ops = vec![Op::Delete { file: "a".to_owned() }, rename, Op::SyncFolder, Op::Mark(1)];
+    let ops = vec![
+        Op::Delete { file: "a".to_owned() },
+        rename,
+        Op::SyncFolder { folder: String::new() },
+        Op::Mark(1),
+    ];
     let base = [("a".to_owned(), vec![1]), ("b".to_owned(), vec![2])].into();
     let names = |image: &Image| image.files.keys().cloned().collect::<String>();
     let all = images(&Tape { base, ops });

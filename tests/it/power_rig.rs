@@ -9,7 +9,7 @@
 //! some of it: the page cache writes sectors back in any order, so each sector of 512 bytes may be as old as its last sync
 //! or as new as its last write, whatever its neighbours are. A file's size, and creations, deletions and renames, wait in
 //! the same way; creations and renames are durable with the next sync of their file, as on ext4, XFS and F2FS, deletions
-//! only with one of the directory, which SQLite asks for with the first sync of a new log or journal, and seldom otherwise.
+//! only with one of their directory, which SQLite asks for with the first sync of a new log or journal, and seldom otherwise.
 //!
 //! All images of a window are of its last moment: every promise made in the window counts, which is the hardest case. Cuts
 //! earlier in the window leave no states but these, with fewer promises.
@@ -45,8 +45,8 @@ pub enum Op {
     Delete { file: String },
     /// A file got another name, and replaced what had it.
     Rename { from: String, to: String },
-    /// The folder was synced: its creations, deletions and renames are durable.
-    SyncFolder,
+    /// A folder was synced: its creations, deletions and renames are durable. The uppermost has no name.
+    SyncFolder { folder: String },
     /// A promise was made: from here on it must be kept.
     Mark(u64),
 }
@@ -60,7 +60,7 @@ pub struct Tape {
     pub ops: Vec<Op>,
 }
 
-/// Records what SQLite does to the files of a folder.
+/// Records what SQLite and frond do to the files of a folder and those below it.
 pub struct Recorder {
     tape: Arc<Mutex<Tape>>,
     _installed: vfs::Installed,
@@ -117,7 +117,7 @@ pub fn crash_images(tape: &Tape, seed: u64, per_window: usize) -> impl Iterator<
         while let Some(op) = tape.ops.get(next).filter(|_| boundary.is_none()) {
             match op {
                 Op::Mark(promise) => promised.push(*promise),
-                Op::Sync { .. } | Op::SyncFolder => boundary = Some(op),
+                Op::Sync { .. } | Op::SyncFolder { .. } => boundary = Some(op),
                 change => disk.change(next, change),
             }
             next += 1;
@@ -136,7 +136,8 @@ pub fn crash_images(tape: &Tape, seed: u64, per_window: usize) -> impl Iterator<
         }
         match boundary {
             Some(Op::Sync { file }) => disk.sync(file),
-            Some(_) => disk.sync_folder(),
+            Some(Op::SyncFolder { folder }) => disk.sync_folder(folder),
+            Some(_) => unreachable!("no boundary"),
             None => next += 1,
         }
         window += 1;
@@ -177,12 +178,8 @@ impl Recorder {
     pub fn start(folder: &Path) -> Self {
         vfs::register().unwrap();
         let root = folder.canonicalize().unwrap();
-        let base = fs::read_dir(&root)
-            .unwrap()
-            .map(|entry| {
-                (name_in(&root, &entry.as_ref().unwrap().path()), fs::read(entry.unwrap().path()).unwrap())
-            })
-            .collect();
+        let files = fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().path());
+        let base = files.map(|path| (name_in(&root, &path), fs::read(path).unwrap())).collect();
         let tape = Arc::new(Mutex::new(Tape { base, ops: Vec::new() }));
         let recorded = Arc::clone(&tape);
         let tap = Tap::recording({
@@ -194,12 +191,7 @@ impl Recorder {
 
     /// Notes that a promise has been made.
     pub fn mark(&self, promise: u64) {
-        self.note(Op::Mark(promise));
-    }
-
-    /// Notes something that was not done through SQLite, such as a rename.
-    pub fn note(&self, op: Op) {
-        self.tape.lock().unwrap().ops.push(op);
+        self.tape.lock().unwrap().ops.push(Op::Mark(promise));
     }
 
     /// What was recorded so far.
@@ -212,6 +204,11 @@ fn name_in(root: &Path, path: &Path) -> String {
     path.strip_prefix(root).unwrap().to_str().unwrap().to_owned()
 }
 
+/// The folder that a name is in.
+fn folder_of(name: &str) -> &str {
+    name.rsplit_once('/').map_or("", |(folder, _)| folder)
+}
+
 fn ops_of(root: &Path, event: &Event<'_>) -> Vec<Op> {
     let file = name_in(root, event.path);
     match event.change {
@@ -221,19 +218,29 @@ fn ops_of(root: &Path, event: &Event<'_>) -> Vec<Op> {
         }
         Change::Truncate { size } => vec![Op::Truncate { file, size: size as usize }],
         Change::Sync { directory: DirectorySync::Omitted } => vec![Op::Sync { file }],
-        Change::Sync { directory: DirectorySync::Done } => vec![Op::Sync { file }, Op::SyncFolder],
+        Change::Sync { directory: DirectorySync::Done } => {
+            let folder = folder_of(&file).to_owned();
+            vec![Op::Sync { file }, Op::SyncFolder { folder }]
+        }
         Change::Delete { directory: DirectorySync::Omitted } => vec![Op::Delete { file }],
-        Change::Delete { directory: DirectorySync::Done } => vec![Op::Delete { file }, Op::SyncFolder],
+        Change::Delete { directory: DirectorySync::Done } => {
+            let folder = folder_of(&file).to_owned();
+            vec![Op::Delete { file }, Op::SyncFolder { folder }]
+        }
+        Change::Rename { to } => vec![Op::Rename { from: file, to: name_in(root, to) }],
+        Change::SyncFolder => vec![Op::SyncFolder { folder: file }],
     }
 }
 
 // === impl Image ===
 
 impl Image {
-    /// Writes the files into an empty folder.
+    /// Writes the files into an empty folder. Folders below it are there if a file is in them.
     pub fn write_into(&self, folder: &Path) {
         for (name, bytes) in &self.files {
-            fs::write(folder.join(PathBuf::from(name)), bytes).unwrap();
+            let path = folder.join(PathBuf::from(name));
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
         }
     }
 }

@@ -1,14 +1,14 @@
 //! The artifact under way: a file that grows, and a note of how much of it is on flash.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{READ_BYTES, StoreError, read_note, remove, sync_dir, write_whole};
-use crate::platform::fault;
+use crate::platform::{fault, files};
 use crate::runtime::Digest;
 
 /// Bytes between two syncs: what a power cut costs at most is fetched again in 8 s at 1 Mbit/s, and an artifact of 32 MiB
@@ -82,8 +82,7 @@ impl Part {
             return Ok(part);
         }
         discard(dir)?;
-        let io = |source| StoreError::Io { path: path(dir), source };
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path(dir)).map_err(io)?;
+        let file = files::create(&path(dir)).map_err(|source| StoreError::Io { path: path(dir), source })?;
         let (hasher, progress) = (Sha256::new(), Progress { bytes: 0, mark: 0 });
         Ok(Part { dir: dir.to_owned(), plan, file, hasher, progress, synced: 0 })
     }
@@ -105,8 +104,7 @@ impl Part {
             left -= wanted as u64;
         }
         // What came after the last sync may be anything.
-        file.set_len(bytes).ok()?;
-        file.seek(SeekFrom::Start(bytes)).ok()?;
+        files::truncate(&file, &path(dir), bytes).ok()?;
         let progress = Progress { bytes, mark };
         Some(Part { dir: dir.to_owned(), plan: plan.clone(), file, hasher, progress, synced: bytes })
     }
@@ -124,7 +122,8 @@ impl Part {
         if bytes > self.plan.bytes {
             return Err(StoreError::Length { announced: self.plan.bytes, found: bytes });
         }
-        self.file.write_all(piece).map_err(|source| self.io(source))?;
+        let at = self.progress.bytes;
+        files::write(&self.file, &path(&self.dir), at, piece).map_err(|source| self.io(source))?;
         fault::point("artifact.piece_written");
         self.hasher.update(piece);
         self.progress = Progress { bytes, mark };
@@ -144,18 +143,18 @@ impl Part {
             }
             _ => {}
         }
-        file.sync_all().map_err(|source| StoreError::Io { path: path(&dir), source })?;
+        files::sync(&file, &path(&dir)).map_err(|source| StoreError::Io { path: path(&dir), source })?;
         fault::point("artifact.whole");
         Ok((plan, found))
     }
 
     fn sync(&mut self) -> Result<(), StoreError> {
-        self.file.sync_all().map_err(|source| self.io(source))?;
+        files::sync(&self.file, &path(&self.dir)).map_err(|source| self.io(source))?;
         fault::point("artifact.piece_synced");
         let Progress { bytes, mark } = self.progress;
         let note_of = Note { plan: self.plan.clone(), bytes, mark };
         let text = serde_json::to_vec(&note_of).expect("text and numbers always serialize");
-        write_whole(&self.dir, &note(&self.dir), &text)?;
+        write_whole(&note(&self.dir), &text)?;
         self.synced = bytes;
         fault::point("artifact.piece_noted");
         Ok(())

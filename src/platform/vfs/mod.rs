@@ -29,6 +29,7 @@ use std::ffi::CStr;
 
 pub use count::{Counts, FileCounters, FileKind, WriteCounters, counters, counters_of};
 pub use shim::register;
+pub(in crate::platform) use tap::tell;
 pub use tap::{Change, DirectorySync, Event, Failure, Fault, Installed, LASTING, Step, Tap, install};
 
 /// The name to open databases with.

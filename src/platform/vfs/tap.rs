@@ -1,4 +1,5 @@
-//! A tap: what a test puts between SQLite and its files to see every change, and to make some of them fail.
+//! A tap: what a test puts between SQLite and its files to see every change, and to make some of them fail. It sees what
+//! [`crate::platform::files`] does, too.
 //!
 //! A tap belongs to a path prefix, so that tests that run side by side do not meet. It is looked up when a file is opened:
 //! install it before the database is opened. Taps run inside SQLite, on the thread that uses the database; a panic in one
@@ -62,7 +63,7 @@ pub struct Fault {
 /// A change that has just succeeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Event<'a> {
-    /// Which file, as SQLite names it: absolute, without symbolic links.
+    /// Which file, as SQLite names it: absolute, without symbolic links. Files of others are as whoever changed them said.
     pub path: &'a Path,
     /// What happened to it.
     pub change: Change<'a>,
@@ -95,6 +96,13 @@ pub enum Change<'a> {
         /// Whether its directory was synced behind it.
         directory: DirectorySync,
     },
+    /// It has another name, and replaced what had that. Not SQLite's doing.
+    Rename {
+        /// Its name now.
+        to: &'a Path,
+    },
+    /// It is a folder, and what was done to names in it is on the device. Not SQLite's doing.
+    SyncFolder,
 }
 
 /// Whether the names in a file's directory are on the device.
@@ -157,6 +165,13 @@ pub(super) fn find(path: &[u8]) -> Option<Tapped> {
     let taps = TAPS.lock().unwrap_or_else(PoisonError::into_inner);
     let entry = taps.iter().rev().find(|entry| path.starts_with(entry.prefix.as_os_str().as_bytes()))?;
     Some(Tapped { tap: Arc::clone(&entry.tap), path: PathBuf::from(OsStr::from_bytes(path)) })
+}
+
+/// Tells the tap of a path, if there is one, of a change that was not SQLite's.
+pub(in crate::platform) fn tell(path: &Path, change: Change<'_>) {
+    if let Some(Tapped { tap, path }) = find(path.as_os_str().as_bytes()) {
+        tap.record(&path, change);
+    }
 }
 
 /// The path as SQLite will name it, also while the file is not there yet.

@@ -302,6 +302,7 @@ fn apply(files: &mut BTreeMap<PathBuf, Vec<u8>>, event: &Event<'_>) {
         Change::Truncate { size } => files.get_mut(event.path).unwrap().resize(size as usize, 0),
         Change::Sync { .. } => assert!(files.contains_key(event.path)),
         Change::Delete { .. } => assert!(files.remove(event.path).is_some()),
+        Change::Rename { .. } | Change::SyncFolder => panic!("SQLite does no such thing"),
     }
 }
 

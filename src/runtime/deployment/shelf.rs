@@ -8,12 +8,12 @@
 //! thread that opens components, which also removes what no checkpoint refers to any more.
 
 use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::record::Digest;
+use crate::platform::files;
 use crate::runtime::artifact::WASM_BYTES_MAX;
 
 /// Name of a file in the making. There is one writer.
@@ -57,34 +57,20 @@ impl Shelf {
         }
         let digest = Digest::of(bytes);
         let write = |source| ShelfError::Write { path: self.dir.clone(), source };
-        self.write(bytes, &self.path(&digest)).map_err(write)?;
+        files::make_folder(&self.dir).map_err(write)?;
+        files::write_whole(&self.dir.join(SCRATCH), &self.path(&digest), bytes).map_err(write)?;
         Ok(digest)
-    }
-
-    fn write(&self, bytes: &[u8], path: &Path) -> io::Result<()> {
-        match DirBuilder::new().mode(0o700).create(&self.dir) {
-            // A name is durable with the folder it is in.
-            Ok(()) => File::open(self.dir.parent().unwrap_or(&self.dir))?.sync_all()?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-        }
-        let scratch = self.dir.join(SCRATCH);
-        let mut file = File::create(&scratch)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&scratch, path)?;
-        File::open(&self.dir)?.sync_all()
     }
 
     /// Removes everything else. What cannot be removed is tried again the next time.
     pub(in crate::runtime) fn sweep(&self, keep: &BTreeSet<Digest>) {
-        let Ok(files) = fs::read_dir(&self.dir) else { return };
-        for path in files.flatten().map(|file| file.path()) {
+        let Ok(entries) = fs::read_dir(&self.dir) else { return };
+        for path in entries.flatten().map(|entry| entry.path()) {
             let stem = path.file_stem().and_then(|stem| stem.to_str()).and_then(Digest::parse);
             let kept = stem.is_some_and(|digest| keep.contains(&digest) && path == self.path(&digest));
             if !kept {
                 tracing::debug!(file = %path.display(), "nothing refers to this version any more, removing it");
-                let _ = fs::remove_file(&path);
+                let _ = files::remove(&path);
             }
         }
     }

@@ -15,7 +15,6 @@
 //! When full: a link's quota counts files in blocks, what is being written and what is still being read included, so that
 //! the folder never takes more than it allows; beyond it, or when the disk is full, the component gets an error.
 
-mod disk;
 mod guest;
 mod name;
 mod shelf;
@@ -33,10 +32,8 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use self::disk::Disk;
 use self::shelf::Shelf;
 
-pub use self::disk::{Step, Tap};
 pub use self::guest::{Container, ObjectNames};
 pub use self::name::NAME_BYTES_MAX;
 pub use self::shelf::{BLOCK_BYTES, OPEN_MAX, Object, Usage};
@@ -145,7 +142,6 @@ pub struct Held {
 /// The thread that owns the folders.
 pub struct Blobs {
     folder: PathBuf,
-    disk: Disk,
     shelves: HashMap<Owner, Shelf>,
     jobs: mpsc::Receiver<Job>,
 }
@@ -188,12 +184,12 @@ impl Desk {
 
     async fn ask<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Shelf, &mut Disk, &Place) -> Result<T, BlobError> + Send + 'static,
+        work: impl FnOnce(&mut Shelf, &Place) -> Result<T, BlobError> + Send + 'static,
     ) -> Result<T, BlobError> {
         let (reply, answer) = oneshot::channel();
         let place = self.place.clone();
         let job: Job = Box::new(move |blobs| {
-            let done = blobs.shelf(&place.owner()).and_then(|(shelf, disk)| work(shelf, disk, &place));
+            let done = blobs.shelf(&place.owner()).and_then(|shelf| work(shelf, &place));
             // Whoever asked may have been ended meanwhile; what the answer holds is let go of with it.
             let _ = reply.send(done);
         });
@@ -204,36 +200,36 @@ impl Desk {
     /// Makes a container; one that is there stays as it is.
     pub async fn create_container(&self, name: &str) -> Result<(), BlobError> {
         let name = name.to_owned();
-        self.ask(move |shelf, disk, place| shelf.create_container(disk, place, name)).await
+        self.ask(move |shelf, place| shelf.create_container(place, name)).await
     }
 
     /// When a container was made, in seconds since 1970.
     pub async fn container(&self, name: &str) -> Result<u64, BlobError> {
         let name = name.to_owned();
-        self.ask(move |shelf, _, _| shelf.container(&name).map(|container| container.created)).await
+        self.ask(move |shelf, _| shelf.container(&name).map(|container| container.created)).await
     }
 
     /// Removes a container with everything in it.
     pub async fn delete_container(&self, name: &str) -> Result<(), BlobError> {
         let name = name.to_owned();
-        self.ask(move |shelf, disk, _| shelf.delete_container(disk, &name)).await
+        self.ask(move |shelf, _| shelf.delete_container(&name)).await
     }
 
     /// Removes every object of a container.
     pub async fn clear(&self, container: &str) -> Result<(), BlobError> {
         let name = container.to_owned();
-        self.ask(move |shelf, disk, _| shelf.clear(disk, &name)).await
+        self.ask(move |shelf, _| shelf.clear(&name)).await
     }
 
     /// Removes objects; those that are not there are no error.
     pub async fn delete(&self, container: &str, objects: Vec<String>) -> Result<(), BlobError> {
         let name = container.to_owned();
-        self.ask(move |shelf, disk, _| shelf.delete(disk, &name, &objects)).await
+        self.ask(move |shelf, _| shelf.delete(&name, &objects)).await
     }
 
     /// What is known of an object.
     pub async fn object(&self, name: ObjectName) -> Result<Object, BlobError> {
-        self.ask(move |shelf, _, _| shelf.object(&name)).await
+        self.ask(move |shelf, _| shelf.object(&name)).await
     }
 
     /// Up to `count` names behind `after`, in order, and whether they are the last.
@@ -244,46 +240,46 @@ impl Desk {
         count: usize,
     ) -> Result<(Vec<String>, bool), BlobError> {
         let name = container.to_owned();
-        self.ask(move |shelf, _, _| shelf.list(&name, after.as_deref(), count)).await
+        self.ask(move |shelf, _| shelf.list(&name, after.as_deref(), count)).await
     }
 
     /// Gives an object another name, and replaces what has that.
     pub async fn rename(&self, from: ObjectName, to: ObjectName) -> Result<(), BlobError> {
-        self.ask(move |shelf, disk, _| shelf.rename(disk, &from, &to)).await
+        self.ask(move |shelf, _| shelf.rename(&from, &to)).await
     }
 
     /// Opens an object; what is read stays the same until it is let go of.
     pub async fn open(&self, name: ObjectName) -> Result<Arc<Held>, BlobError> {
         let (jobs, owner) = (self.jobs.clone(), self.place.owner());
         let held = move |file, bytes| Held { file: Some(file), bytes, owner, jobs };
-        self.ask(move |shelf, _, _| shelf.open(&name, held)).await
+        self.ask(move |shelf, _| shelf.open(&name, held)).await
     }
 
     /// Reads a piece of an open object.
     pub async fn read(&self, held: Arc<Held>, offset: u64, bytes: usize) -> Result<Bytes, BlobError> {
-        self.ask(move |_, _, _| held.read(offset, bytes)).await
+        self.ask(move |_, _| held.read(offset, bytes)).await
     }
 
     /// Begins to write something that will be an object.
     pub async fn begin(&self) -> Result<Arc<Ticket>, BlobError> {
         let (jobs, owner) = (self.jobs.clone(), self.place.owner());
         let ticket = move |id| Ticket { id, owner, jobs };
-        self.ask(move |shelf, disk, place| shelf.begin(disk, place, ticket)).await
+        self.ask(move |shelf, place| shelf.begin(place, ticket)).await
     }
 
     /// Writes the next piece.
     pub async fn append(&self, ticket: Arc<Ticket>, bytes: Bytes) -> Result<(), BlobError> {
-        self.ask(move |shelf, disk, place| shelf.append(disk, place, ticket.id, &bytes)).await
+        self.ask(move |shelf, place| shelf.append(place, ticket.id, &bytes)).await
     }
 
     /// Makes what was written the object of this name. When it returns, it is on the disk.
     pub async fn finish(&self, ticket: Arc<Ticket>, name: ObjectName) -> Result<(), BlobError> {
-        self.ask(move |shelf, disk, place| shelf.finish(disk, place, ticket.id, &name)).await
+        self.ask(move |shelf, place| shelf.finish(place, ticket.id, &name)).await
     }
 
     /// What the link keeps.
     pub async fn usage(&self) -> Result<Usage, BlobError> {
-        self.ask(|shelf, _, _| Ok(shelf.usage())).await
+        self.ask(|shelf, _| Ok(shelf.usage())).await
     }
 }
 
@@ -334,13 +330,7 @@ impl Blobs {
     pub fn new(data_dir: &Path) -> (Blobs, BlobsHandle) {
         let (sender, jobs) = mpsc::channel(JOBS_MAX);
         let folder = data_dir.join("blobs");
-        (Blobs { folder, disk: Disk::default(), shelves: HashMap::new(), jobs }, BlobsHandle { jobs: sender })
-    }
-
-    /// The same, with every change told.
-    pub fn with_tap(mut self, tap: Tap) -> Blobs {
-        self.disk.tap = Some(tap);
-        self
+        (Blobs { folder, shelves: HashMap::new(), jobs }, BlobsHandle { jobs: sender })
     }
 
     /// Works off jobs until stopped. Runs on a thread of its own.
@@ -368,21 +358,21 @@ impl Blobs {
         }
     }
 
-    fn shelf(&mut self, owner: &Owner) -> Result<(&mut Shelf, &mut Disk), BlobError> {
+    fn shelf(&mut self, owner: &Owner) -> Result<&mut Shelf, BlobError> {
         if !self.shelves.contains_key(owner) {
             let (component, link) = owner;
             let folder = self.folder.join(name::encode(component)).join(name::encode(link));
-            let shelf = Shelf::look(folder, &mut self.disk)?;
+            let shelf = Shelf::look(folder)?;
             self.shelves.insert(owner.clone(), shelf);
         }
         let shelf = self.shelves.get_mut(owner).expect("it was put there just now, or before");
-        shelf.let_go(&mut self.disk);
-        Ok((shelf, &mut self.disk))
+        shelf.let_go();
+        Ok(shelf)
     }
 
     fn let_go(&mut self, owner: &Owner) {
         if let Some(shelf) = self.shelves.get_mut(owner) {
-            shelf.let_go(&mut self.disk);
+            shelf.let_go();
         }
     }
 }

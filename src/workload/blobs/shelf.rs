@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 use self::look::created;
-use super::disk::Disk;
 use super::name::{encode, is_name};
 use super::{BlobError, Held, ObjectName, Place, Ticket};
+use crate::platform::files;
 
 /// What a file takes of the disk is a multiple of this, and once at least: for its own block or its entry in the folder.
 pub const BLOCK_BYTES: u64 = 4096;
@@ -103,12 +103,12 @@ impl Shelf {
     }
 
     /// Forgets what is not read any more, and removes what is not written any more.
-    pub fn let_go(&mut self, disk: &mut Disk) {
+    pub fn let_go(&mut self) {
         self.readings.retain(|reading| reading.file.strong_count() > 0);
         let usage = &mut self.usage;
         self.writings.retain(|_, writing| {
             // What cannot be removed now still takes its room, and is tried again.
-            let stays = writing.ticket.strong_count() > 0 || disk.remove(&writing.path).is_err();
+            let stays = writing.ticket.strong_count() > 0 || files::remove(&writing.path).is_err();
             if !stays {
                 usage.bytes = usage.bytes.saturating_sub(blocks(writing.bytes));
             }
@@ -143,12 +143,7 @@ impl Shelf {
         self.containers.get(name).ok_or(BlobError::NoContainer)
     }
 
-    pub fn create_container(
-        &mut self,
-        disk: &mut Disk,
-        place: &Place,
-        name: String,
-    ) -> Result<(), BlobError> {
+    pub fn create_container(&mut self, place: &Place, name: String) -> Result<(), BlobError> {
         if !is_name(&name) {
             return Err(BlobError::Name);
         }
@@ -158,28 +153,28 @@ impl Shelf {
         self.room_for_one(place)?;
         self.room_for(place, BLOCK_BYTES)?;
         let folder = self.folder.join(encode(&name));
-        disk.make_folder(&folder)?;
+        files::make_folder(&folder)?;
         let created = created(&fs::metadata(&folder)?);
         self.add(0);
         self.containers.insert(name, Container { folder, created, objects: BTreeMap::new() });
         Ok(())
     }
 
-    pub fn delete_container(&mut self, disk: &mut Disk, name: &str) -> Result<(), BlobError> {
-        self.clear(disk, name)?;
-        disk.remove_folder(&self.container(name)?.folder)?;
+    pub fn delete_container(&mut self, name: &str) -> Result<(), BlobError> {
+        self.clear(name)?;
+        files::remove_folder(&self.container(name)?.folder)?;
         self.containers.remove(name);
         self.take(0);
         Ok(())
     }
 
-    pub fn clear(&mut self, disk: &mut Disk, name: &str) -> Result<(), BlobError> {
+    pub fn clear(&mut self, name: &str) -> Result<(), BlobError> {
         let objects: Vec<String> = self.container(name)?.objects.keys().cloned().collect();
-        self.delete(disk, name, &objects)
+        self.delete(name, &objects)
     }
 
     /// Up to the first that cannot be removed.
-    pub fn delete(&mut self, disk: &mut Disk, container: &str, objects: &[String]) -> Result<(), BlobError> {
+    pub fn delete(&mut self, container: &str, objects: &[String]) -> Result<(), BlobError> {
         let folder = self.container(container)?.folder.clone();
         let mut outcome = Ok(());
         let mut has_removed = false;
@@ -188,7 +183,7 @@ impl Shelf {
             if self.object(&name).is_err() {
                 continue;
             }
-            outcome = disk.remove(&folder.join(encode(object)));
+            outcome = files::remove(&folder.join(encode(object)));
             if outcome.is_err() {
                 break;
             }
@@ -196,7 +191,7 @@ impl Shelf {
             self.forget(&name);
         }
         if has_removed {
-            disk.sync_folder(&folder)?;
+            files::sync_folder(&folder)?;
         }
         Ok(outcome?)
     }
@@ -249,17 +244,16 @@ impl Shelf {
 
     pub fn begin(
         &mut self,
-        disk: &mut Disk,
         place: &Place,
         ticket: impl FnOnce(u64) -> Ticket,
     ) -> Result<Arc<Ticket>, BlobError> {
         self.may_open()?;
         self.room_for(place, BLOCK_BYTES)?;
-        disk.make_folder(&self.folder)?;
+        files::make_folder(&self.folder)?;
         let id = self.next;
         self.next += 1;
         let path = self.folder.join(format!("{BEGUN}{id}"));
-        let file = disk.create(&path)?;
+        let file = files::create(&path)?;
         let ticket = Arc::new(ticket(id));
         let writing = Writing { file, path, bytes: 0, is_broken: false, ticket: Arc::downgrade(&ticket) };
         self.usage.bytes += BLOCK_BYTES;
@@ -267,7 +261,7 @@ impl Shelf {
         Ok(ticket)
     }
 
-    pub fn append(&mut self, disk: &mut Disk, place: &Place, id: u64, bytes: &[u8]) -> Result<(), BlobError> {
+    pub fn append(&mut self, place: &Place, id: u64, bytes: &[u8]) -> Result<(), BlobError> {
         let (before, has_failed) = self
             .writings
             .get(&id)
@@ -280,7 +274,7 @@ impl Shelf {
         let more = blocks(after) - blocks(before);
         let room = self.room_for(place, more);
         let writing = self.writings.get_mut(&id).ok_or(BlobError::Gone)?;
-        let written = room.and_then(|()| Ok(disk.write(&writing.file, &writing.path, before, bytes)?));
+        let written = room.and_then(|()| Ok(files::write(&writing.file, &writing.path, before, bytes)?));
         writing.is_broken = written.is_err();
         // Also when it failed: some of it may have got to the disk.
         if !matches!(written, Err(BlobError::Bytes { .. })) {
@@ -290,13 +284,7 @@ impl Shelf {
         written
     }
 
-    pub fn finish(
-        &mut self,
-        disk: &mut Disk,
-        place: &Place,
-        id: u64,
-        name: &ObjectName,
-    ) -> Result<(), BlobError> {
+    pub fn finish(&mut self, place: &Place, id: u64, name: &ObjectName) -> Result<(), BlobError> {
         // What is refused here goes with its ticket.
         if !is_name(&name.object) {
             return Err(BlobError::Name);
@@ -309,18 +297,18 @@ impl Shelf {
         if writing.is_broken {
             return Err(BlobError::Incomplete);
         }
-        disk.sync(&writing.file, &writing.path)?;
+        files::sync(&writing.file, &writing.path)?;
         let object = Object { bytes: writing.bytes, created: created(&writing.file.metadata()?) };
-        disk.rename(&writing.path, &folder.join(encode(&name.object)))?;
+        files::rename(&writing.path, &folder.join(encode(&name.object)))?;
         // From here on it is the object, whether or not that is on the disk yet.
         self.writings.remove(&id);
         self.usage.bytes = self.usage.bytes.saturating_sub(blocks(object.bytes));
         self.forget(name);
         self.remember(name, object);
-        Ok(disk.sync_folder(&folder)?)
+        Ok(files::sync_folder(&folder)?)
     }
 
-    pub fn rename(&mut self, disk: &mut Disk, from: &ObjectName, to: &ObjectName) -> Result<(), BlobError> {
+    pub fn rename(&mut self, from: &ObjectName, to: &ObjectName) -> Result<(), BlobError> {
         if !is_name(&to.object) {
             return Err(BlobError::Name);
         }
@@ -330,7 +318,7 @@ impl Shelf {
         if from == to {
             return Ok(());
         }
-        disk.rename(&old.join(encode(&from.object)), &new.join(encode(&to.object)))?;
+        files::rename(&old.join(encode(&from.object)), &new.join(encode(&to.object)))?;
         self.forget(to);
         if let Some(container) = self.containers.get_mut(&from.container) {
             container.objects.remove(&from.object);
@@ -339,10 +327,10 @@ impl Shelf {
         self.remember(to, object);
         let moved = self.readings.iter_mut().filter(|reading| !reading.is_gone && reading.name == *from);
         moved.for_each(|reading| reading.name = to.clone());
-        disk.sync_folder(&new)?;
+        files::sync_folder(&new)?;
         match old == new {
             true => Ok(()),
-            false => Ok(disk.sync_folder(&old)?),
+            false => Ok(files::sync_folder(&old)?),
         }
     }
 

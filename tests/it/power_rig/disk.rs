@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Op, SECTOR, Variant};
+use super::{Op, SECTOR, Variant, folder_of};
 
 /// Files, durable and pending.
 pub struct Disk {
@@ -58,7 +58,7 @@ impl Disk {
                 self.edit(at, file, Edit::Write { offset: *offset, bytes: bytes.clone() });
             }
             Op::Truncate { file, size } => self.edit(at, file, Edit::Truncate { size: *size }),
-            Op::Sync { .. } | Op::SyncFolder | Op::Mark(_) => unreachable!("they change nothing"),
+            Op::Sync { .. } | Op::SyncFolder { .. } | Op::Mark(_) => unreachable!("they change nothing"),
         }
     }
 
@@ -90,8 +90,11 @@ impl Disk {
         }
     }
 
-    pub fn sync_folder(&mut self) {
-        self.pending_names.drain(..).for_each(|(_, op)| op.apply(&mut self.durable_names));
+    pub fn sync_folder(&mut self, folder: &str) {
+        let is_in = |op: &NameOp| op.names().any(|name| folder_of(name) == folder);
+        for (_, op) in self.pending_names.extract_if(.., |(_, op)| is_in(op)) {
+            op.apply(&mut self.durable_names);
+        }
     }
 
     pub fn image(&self, variant: Variant, mut random: Random) -> BTreeMap<String, Vec<u8>> {

@@ -1,16 +1,16 @@
 //! Power: an object is whole, old or new, after a cut anywhere, and what was promised is there.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 
 use bytes::Bytes;
-use frond::workload::blobs::{BLOCK_BYTES, Blobs, Desk, ObjectName, Place, Step, Tap};
+use frond::workload::blobs::{BLOCK_BYTES, Blobs, Desk, ObjectName, Place};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-use crate::power_rig::{Image, Op, Tape, crash_images, scratch};
+use crate::power_rig::{Image, Recorder, crash_images, scratch};
 
 /// Times that everything is written, moved and removed.
 const ROUNDS: u64 = 24;
@@ -25,25 +25,9 @@ fn name(object: &str) -> ObjectName {
     ObjectName { container: "c".into(), object: object.into() }
 }
 
-/// What is done to files, as the rig has it. Folders are there in every image: making one is synced before it is used.
-fn op(root: &Path, step: Step<'_>) -> Op {
-    let name = |path: &Path| path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
-    match step {
-        Step::Create { file } => Op::Create { file: name(file) },
-        Step::Write { file, offset, bytes } => {
-            Op::Write { file: name(file), offset: offset as usize, bytes: bytes.to_vec() }
-        }
-        Step::Sync { file } => Op::Sync { file: name(file) },
-        Step::Rename { from, to } => Op::Rename { from: name(from), to: name(to) },
-        Step::Remove { file } => Op::Delete { file: name(file) },
-        Step::SyncFolder { .. } => Op::SyncFolder,
-    }
-}
-
-/// The thread, told of by `tap`, until `work` is done.
-fn with_desk<T>(folder: &Path, tap: Tap, work: impl FnOnce(&Runtime, Desk) -> T) -> T {
-    let (blobs, handle) = Blobs::new(folder);
-    let (blobs, stop) = (blobs.with_tap(tap), CancellationToken::new());
+/// The thread, until `work` is done.
+fn with_desk<T>(folder: &Path, work: impl FnOnce(&Runtime, Desk) -> T) -> T {
+    let ((blobs, handle), stop) = (Blobs::new(folder), CancellationToken::new());
     let stopped = stop.clone();
     let thread = thread::spawn(move || blobs.run(stopped).unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -80,18 +64,14 @@ fn an_object_survives_a_power_cut_anywhere_whole_and_as_new_as_was_promised() {
     // image that a cut could have left.
     let folder = scratch();
     let root = folder.path().canonicalize().unwrap();
-    let tape = Arc::new(Mutex::new(Tape::default()));
-    let told = {
-        let (tape, root) = (Arc::clone(&tape), root.clone());
-        move |step: Step<'_>| tape.lock().unwrap().ops.push(op(&root, step))
-    };
-    with_desk(&root, Box::new(told), |runtime, desk| {
+    let recorder = Recorder::start(&root);
+    with_desk(&root, |runtime, desk| {
         runtime.block_on(async {
             desk.create_container("c").await.unwrap();
             write(&desk, "moved", 0).await;
             for number in 1..=ROUNDS {
                 write(&desk, "o", number).await;
-                tape.lock().unwrap().ops.push(Op::Mark(number));
+                recorder.mark(number);
                 let (from, to) = if number % 2 == 1 { ("moved", "there") } else { ("there", "moved") };
                 desk.rename(name(from), name(to)).await.unwrap();
                 write(&desk, "brief", number).await;
@@ -101,9 +81,8 @@ fn an_object_survives_a_power_cut_anywhere_whole_and_as_new_as_was_promised() {
             }
         });
     });
-    let tape = tape.lock().unwrap().clone();
     let mut images = 0;
-    for image in crash_images(&tape, 23, PER_WINDOW) {
+    for image in crash_images(&recorder.tape(), 23, PER_WINDOW) {
         if let Err(why) = check(&image) {
             panic!("window {}, {:?}: {why}\n{:?}", image.window, image.variant, image.files.keys());
         }
@@ -117,10 +96,8 @@ fn check(image: &Image) -> Result<(), String> {
     let shelf = folder.path().join("blobs/a/l");
     let container = shelf.join("c");
     fs::create_dir_all(&container).unwrap();
-    for (name, bytes) in &image.files {
-        fs::write(folder.path().join(PathBuf::from(name)), bytes).unwrap();
-    }
-    let (listed, usage) = with_desk(folder.path(), Box::new(|_| ()), |runtime, desk| {
+    image.write_into(folder.path());
+    let (listed, usage) = with_desk(folder.path(), |runtime, desk| {
         let listed = runtime.block_on(desk.list("c", None, 100)).map(|(names, _)| names);
         (listed, runtime.block_on(desk.usage()))
     });

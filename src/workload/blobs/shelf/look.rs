@@ -6,9 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use super::super::disk::Disk;
 use super::super::name::decode;
 use super::{BEGUN, Container, Object, Shelf, Usage};
+use crate::platform::files;
 
 /// Names of the folders in a folder.
 pub(in crate::workload::blobs) fn folders(folder: &Path) -> Vec<String> {
@@ -21,7 +21,7 @@ pub(in crate::workload::blobs) fn folders(folder: &Path) -> Vec<String> {
 
 impl Shelf {
     /// Looks at what is there and removes what was being written.
-    pub fn look(folder: PathBuf, disk: &mut Disk) -> io::Result<Shelf> {
+    pub fn look(folder: PathBuf) -> io::Result<Shelf> {
         let (containers, usage) = (BTreeMap::new(), Usage::default());
         let writings = HashMap::new();
         let mut shelf = Shelf { folder, containers, usage, writings, readings: Vec::new(), next: 0 };
@@ -29,7 +29,7 @@ impl Shelf {
             let (entry, kind) = (&entry, entry.file_type()?);
             let file = entry.file_name().to_string_lossy().into_owned();
             match decode(&file) {
-                _ if kind.is_file() && file.starts_with(BEGUN) => disk.remove(&entry.path())?,
+                _ if kind.is_file() && file.starts_with(BEGUN) => files::remove(&entry.path())?,
                 Some(name) if kind.is_dir() => {
                     let container = shelf.look_into(entry)?;
                     shelf.containers.insert(name, container);

@@ -1,8 +1,8 @@
-//! Power cuts during a deployment: the real store under the pipeline, with a tape on its file layer. Whatever a cut could
-//! leave of the database, the next start has every acknowledged reading in its outputs once, worked on by either version.
+//! Power cuts during a deployment: the real store under the pipeline, with a tape on everything done to the data folder.
+//! Whatever a cut could leave of the database and of the files of versions, the next start has every acknowledged reading in
+//! its outputs once, worked on by either version.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -230,10 +230,6 @@ fn record(folder: &Path, config: &Config, recorder: &Recorder) {
 
 /// Starts from an image, lets everything be worked on, and looks for every promise.
 fn check(folder: &Path, image: &Image, config: &Config) -> Result<(), String> {
-    let shelf = folder.join("components");
-    fs::create_dir_all(&shelf).unwrap();
-    // It is synced before any checkpoint refers to it.
-    put(&shelf, &wasm("successor"));
     let mut running = Running::start(folder, config)?;
     running.send(1, AFTERWARDS, 9.0);
     let last = running.store.borrow().position;
@@ -257,13 +253,6 @@ fn check(folder: &Path, image: &Image, config: &Config) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// As the gateway would name it.
-fn put(shelf: &Path, bytes: &[u8]) {
-    use sha2::Digest as _;
-    let digest: String = sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    fs::write(shelf.join(digest).with_extension("wasm"), bytes).unwrap();
 }
 
 /// Times and values of what waits for the hub.
