@@ -25,6 +25,8 @@ const PIECE_TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum ObjectError {
+    #[error("the hub has no object store {bucket}")]
+    NoBucket { bucket: String },
     #[error("the object store {bucket} has no object {object}")]
     Missing { bucket: String, object: String },
     #[error("what the object store says of it cannot be read: {0}")]
@@ -76,6 +78,7 @@ pub async fn fetch(
     needed: BTreeSet<String>,
 ) -> Result<Kept, ObjectError> {
     let verb = format!("DIRECT.GET.OBJ_{bucket}");
+    is_there(api, bucket).await?;
     let about = about(api, &verb, bucket, object).await?;
     let plan = Plan {
         reference: reference.to_owned(),
@@ -103,6 +106,16 @@ pub async fn fetch(
         report.at(progress.bytes);
     }
     Ok(desk.finish().await?)
+}
+
+/// Whether there is such a bucket: nobody answers a direct get from one that is not, and silence means a bad link.
+async fn is_there(api: &Api, bucket: &str) -> Result<(), ObjectError> {
+    // No subject of a bucket is like this: the answer stays short.
+    let info = api.stream_info(&format!("OBJ_{bucket}"), "$O").await;
+    info.map(drop).map_err(|error| match error {
+        ApiError::Refused { code: 404, .. } => ObjectError::NoBucket { bucket: bucket.to_owned() },
+        other => ObjectError::Link(other),
+    })
 }
 
 /// The object beside it that ends in `.sig`, if there is one: a piece of its own.

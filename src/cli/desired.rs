@@ -1,9 +1,11 @@
-//! `frond link`, `config`, `label`, `provider` and `history`, and `frond component ls`, `put` and `rm`: what is desired of
+//! `frond link`, `config`, `label`, `provider` and `history`, and `frond component ls` and `rm`: what is desired of
 //! this gateway, on the gateway itself, with or without a lattice.
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
 
 use super::exit::Exit;
 use super::output;
@@ -11,7 +13,8 @@ use super::status::GatewayArgs;
 use crate::console::{self, Request};
 use crate::control::bounds::HISTORY_ROWS_MAX;
 use crate::control::{
-    Command, Component, Key, Link, LinkKey, Origin, Overview, Pairs, Provenance, Provider, Replacing, Told,
+    Command, Component, Item, Key, Link, LinkKey, Origin, Overview, Pairs, Provenance, Provider, Replacing,
+    Told,
 };
 use crate::runtime::Answer;
 
@@ -98,23 +101,6 @@ pub enum ProviderCommand {
     },
 }
 
-/// Arguments of `frond component put`.
-#[derive(Debug, clap::Args)]
-pub struct PutComponentArgs {
-    /// What links call it
-    id: String,
-    /// Its artifact, such as file:///usr/share/frond/components/desk.wasm
-    reference: String,
-    /// Calls at a time
-    #[arg(long, default_value_t = 1)]
-    limit: u32,
-    /// A configuration for it; once for each
-    #[arg(long, value_name = "CONFIGURATION")]
-    with: Vec<String>,
-    #[command(flatten)]
-    gateway: GatewayArgs,
-}
-
 /// Arguments of `frond component rm`.
 #[derive(Debug, clap::Args)]
 pub struct RmComponentArgs {
@@ -191,8 +177,7 @@ pub async fn link(command: LinkCommand) -> anyhow::Result<Exit> {
         LinkCommand::Ls(args) => {
             let overview = overview(&args.gateway).await?;
             if args.json {
-                let links: Vec<_> = overview.desired.links.values().collect();
-                output::line(serde_json::to_string_pretty(&links)?);
+                output::line(serde_json::to_string_pretty(&links_in_json(&overview))?);
                 return Ok(Exit::Ok);
             }
             for (key, item) in &overview.desired.links {
@@ -243,7 +228,7 @@ pub async fn config(command: ConfigCommand) -> anyhow::Result<Exit> {
         ConfigCommand::Ls(args) => {
             let overview = overview(&args.gateway).await?;
             if args.json {
-                output::line(serde_json::to_string_pretty(&overview.desired.configs)?);
+                output::line(serde_json::to_string_pretty(&configs_in_json(&overview))?);
                 return Ok(Exit::Ok);
             }
             for (name, item) in &overview.desired.configs {
@@ -274,13 +259,14 @@ pub async fn label(command: LabelCommand) -> anyhow::Result<Exit> {
         LabelCommand::Ls(args) => {
             let overview = overview(&args.gateway).await?;
             if args.json {
-                output::line(serde_json::to_string_pretty(&overview.labels)?);
+                let labels = overview.labels.iter().map(|(key, value)| {
+                    (key.clone(), json!({ "value": value, "origin": label_origin(&overview, key) }))
+                });
+                output::line(serde_json::to_string_pretty(&labels.collect::<Map<_, _>>())?);
                 return Ok(Exit::Ok);
             }
             for (key, value) in &overview.labels {
-                let item = overview.desired.labels.get(key);
-                let origin = item.map_or("local file", |item| item.origin.word());
-                output::line(format_args!("{key} = {value} ({origin})"));
+                output::line(format_args!("{key} = {value} ({})", label_origin(&overview, key).word()));
             }
             Ok(Exit::Ok)
         }
@@ -313,13 +299,6 @@ pub async fn provider(command: ProviderCommand) -> anyhow::Result<Exit> {
         }
         ProviderCommand::Rm { id, gateway } => say(&gateway, Command::StopProvider { id }).await,
     }
-}
-
-/// `frond component put`. Whether it works is seen afterwards: nobody waits for a compiler here.
-pub async fn put_component(args: PutComponentArgs) -> anyhow::Result<Exit> {
-    let PutComponentArgs { id, reference, limit, with, gateway } = args;
-    let component = Component { reference, limit, config: with, ..Component::default() };
-    say(&gateway, Command::Scale { id, component, replacing: Replacing::Allowed }).await
 }
 
 /// `frond component rm`.
@@ -377,20 +356,17 @@ pub async fn history(args: HistoryArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-async fn overview(gateway: &GatewayArgs) -> anyhow::Result<Overview> {
+/// What a gateway is to run, and how that fares.
+pub(super) async fn overview(gateway: &GatewayArgs) -> anyhow::Result<Overview> {
     Ok(console::ask(&gateway.socket()?, Request::Overview).await?)
 }
 
 /// Gives a command and prints the answer.
-async fn say(gateway: &GatewayArgs, command: Command) -> anyhow::Result<Exit> {
+pub(super) async fn say(gateway: &GatewayArgs, command: Command) -> anyhow::Result<Exit> {
     match console::ask(&gateway.socket()?, Request::Control { command }).await? {
         Answer::Done(what) => {
             // A component is put to work after the answer.
-            output::line(if what.is_empty() {
-                "kept; `frond component ls` says how it fares"
-            } else {
-                &what
-            });
+            output::line(if what.is_empty() { "kept" } else { &what });
             Ok(Exit::Ok)
         }
         Answer::Refused(why) => {
@@ -403,6 +379,47 @@ async fn say(gateway: &GatewayArgs, command: Command) -> anyhow::Result<Exit> {
 /// What was changed on site and is not at the hub of a shared lattice yet.
 fn pending(overview: &Overview) -> impl Iterator<Item = &Key> {
     overview.copy.iter().flat_map(|copy| &copy.pending)
+}
+
+/// All links with what is wrong with them, and those that were taken away and are pending.
+fn links_in_json(overview: &Overview) -> Vec<Value> {
+    let links = overview.desired.links.iter().map(|(key, item)| {
+        let trouble = overview.troubles.iter().find(|(link, _)| *link == item.spec).map(|(_, why)| why);
+        let mut link = in_json(overview, &Key::Link(key.clone()), item);
+        link["trouble"] = json!(trouble);
+        link
+    });
+    let gone = pending(overview).filter_map(|key| match key {
+        Key::Link(link) if !overview.desired.links.contains_key(link) => {
+            Some(json!({ "taken_away": link, "origin": Origin::Site, "pending": true }))
+        }
+        _ => None,
+    });
+    links.chain(gone).collect()
+}
+
+/// All configurations, and those that were taken away and are pending, without content.
+fn configs_in_json(overview: &Overview) -> Map<String, Value> {
+    let configs = overview.desired.configs.iter();
+    let configs =
+        configs.map(|(name, item)| (name.clone(), in_json(overview, &Key::Config(name.clone()), item)));
+    let gone = pending(overview).filter_map(|key| match key {
+        Key::Config(name) if !overview.desired.configs.contains_key(name) => {
+            Some((name.clone(), json!({ "taken_away": name, "origin": Origin::Site, "pending": true })))
+        }
+        _ => None,
+    });
+    configs.chain(gone).collect()
+}
+
+fn in_json<T: Serialize>(overview: &Overview, key: &Key, item: &Item<T>) -> Value {
+    let mut value = serde_json::to_value(item).expect("texts, numbers and lists of them are JSON");
+    value["pending"] = json!(pending(overview).any(|other| other == key));
+    value
+}
+
+fn label_origin(overview: &Overview, key: &str) -> Origin {
+    overview.desired.labels.get(key).map_or(Origin::LocalFile, |item| item.origin)
 }
 
 /// Whose word it is, and whether the lattice has it.

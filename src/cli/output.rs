@@ -2,9 +2,11 @@
 //!
 //! A reader that goes away (`frond status | head`) ends the command without a word, as it ends `cat`.
 //! Whoever has children to stop or files to remove does so before.
+//!
+//! Names and texts come from sensors, sites and lattices: what would command the terminal is shown, not obeyed.
 
-use std::fmt;
-use std::io::{ErrorKind, Write};
+use std::fmt::{self, Write as _};
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::process;
 
 use super::exit::Exit;
@@ -17,10 +19,41 @@ pub(super) fn line(text: impl fmt::Display) {
 /// Prints text that ends its lines itself.
 pub(super) fn lines(text: impl fmt::Display) {
     let mut out = std::io::stdout().lock();
-    let Err(error) = write!(out, "{text}").and_then(|()| out.flush()) else { return };
+    let text = text.to_string();
+    // Who reads it by a program gets it as it is.
+    let text = if out.is_terminal() { harmless(&text) } else { text };
+    let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) else { return };
     if error.kind() == ErrorKind::BrokenPipe {
         process::exit(Exit::Ok as i32);
     }
     eprintln!("frond: standard output cannot be written: {error}");
     process::exit(Exit::Failure as i32);
+}
+
+/// The same text with its control characters written out, but those that lay out text.
+fn harmless(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' | '\t' => shown.push(character),
+            _ if character.is_control() => {
+                let _ = write!(shown, "{}", character.escape_default());
+            }
+            _ => shown.push(character),
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_command_the_terminal_is_shown() {
+        // Goal: nobody repaints an operator's screen by a name. Method: an escape sequence, a bell, a return, a C1 control; and
+        // text in lines and columns that stays as it is.
+        assert_eq!(harmless("a\u{1b}[2Jb\u{7}\r\u{9b}31m"), "a\\u{1b}[2Jb\\u{7}\\r\\u{9b}31m");
+        assert_eq!(harmless("größe\t1\n▁▂█\n"), "größe\t1\n▁▂█\n");
+    }
 }

@@ -132,9 +132,17 @@ impl Console {
         if let Some(workload) = shown.views().find(|workload| workload.name() == component) {
             return match order {
                 Order::Release { .. } => workload.release(),
-                Order::Deploy { .. } | Order::Rollback { .. } => Answer::Refused(format!(
-                    "component {component} is of kind \"wasmcloud\", and deployments are for those of kind \"telemetry\": put the new file at its path and restart frond"
-                )),
+                Order::Deploy { .. } | Order::Rollback { .. } => {
+                    let remedy = match shown.desired.components.contains_key(component) {
+                        true => format!(
+                            "`frond component put {component} REFERENCE` gives it another version, on probation"
+                        ),
+                        false => "put the new file at its path and restart frond".to_owned(),
+                    };
+                    Answer::Refused(format!(
+                        "component {component} is of kind \"wasmcloud\", and deployments are for those of kind \"telemetry\"; {remedy}"
+                    ))
+                }
             };
         }
         let (reply, answer) = oneshot::channel();

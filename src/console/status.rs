@@ -209,7 +209,8 @@ impl Sources {
             shown.views().map(|view| (view.name().to_owned(), view.status())).collect();
         let mut complaints = self.complaints(&doors, &store, &link, &pipeline, &uplink);
         complaints.extend(self.host.complaint());
-        complaints.extend(self.control.shown.borrow().complaint());
+        complaints.extend(shown.complaint());
+        complaints.extend(shown.absences());
         complaints.extend(workloads.iter().filter_map(|(name, status)| status.complaint(name)));
         let devices: BTreeMap<String, DeviceStatus> =
             self.devices.iter().map(|view| (view.name().to_owned(), view.status())).collect();

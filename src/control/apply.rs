@@ -54,7 +54,7 @@ pub fn apply(desired: &Desired, file: &OfTheFile, command: &Command) -> Decision
         Command::Update { id, reference, annotations } => {
             update(desired, file, id, reference, annotations.as_ref())
         }
-        Command::StartProvider { id, provider } => start_provider(desired, id, provider),
+        Command::StartProvider { id, provider } => start_provider(desired, file, id, provider),
         Command::StopProvider { id } => stop_provider(desired, id),
         Command::PutLink { link } => put_link(desired, link),
         Command::DeleteLink { source_id, name, wit_namespace, wit_package } => Ok(delete_link(
@@ -102,6 +102,9 @@ fn scale(
 ) -> Result<Decision, Refusal> {
     bounds::component_id(id)?;
     not_of_the_file(file, id)?;
+    if desired.providers.contains_key(id) && wanted.limit > 0 {
+        return Err(Refusal::IdTaken { id: id.to_owned(), what: "provider" });
+    }
     // Who stops a component need not say what it was made from.
     if wanted.limit > 0 || !wanted.reference.is_empty() {
         bounds::reference(&wanted.reference)?;
@@ -116,7 +119,7 @@ fn scale(
         let is_another = scaler::is_another(&before.annotations, &wanted.annotations);
         if is_another && wanted.limit == 0 {
             // It has lost the component already, and is told what it waits for.
-            let gone = Event::ComponentScaled(scaled(id, wanted));
+            let gone = Event::ComponentScaled(Scaled::of(id, wanted));
             return Ok(Decision::done("").with(None, gone));
         }
         let replacing = if is_another { Replacing::Allowed } else { replacing };
@@ -153,7 +156,7 @@ fn scale(
             put(before, Key::Component(id.to_owned()), &after, Spec::Component)
         }
     };
-    let scaled = scaled(id, &after);
+    let scaled = Scaled::of(id, &after);
     Ok(Decision { changes: change.into_iter().collect(), work: Some(scaled), ..Decision::done(message) })
 }
 
@@ -179,14 +182,22 @@ fn update(
         after.annotations.clone_from(annotations);
     }
     let message = format!("component {id} updating from {} to {reference}", before.reference);
-    let work = Some(scaled(id, &after));
+    let work = Some(Scaled::of(id, &after));
     let change = put(Some(before), Key::Component(id.to_owned()), &after, Spec::Component);
     Ok(Decision { changes: change.into_iter().collect(), work, ..Decision::done(message) })
 }
 
-fn start_provider(desired: &Desired, id: &str, provider: &Provider) -> Result<Decision, Refusal> {
+fn start_provider(
+    desired: &Desired,
+    file: &OfTheFile,
+    id: &str,
+    provider: &Provider,
+) -> Result<Decision, Refusal> {
     if desired.providers.contains_key(id) {
         return Err(Refusal::ProviderRuns);
+    }
+    if desired.components.contains_key(id) || file.components.contains_key(id) {
+        return Err(Refusal::IdTaken { id: id.to_owned(), what: "component" });
     }
     bounds::name("a provider", id)?;
     bounds::reference(&provider.reference)?;
@@ -312,16 +323,6 @@ fn put<T: Clone + PartialEq>(
     spec: impl FnOnce(T) -> Spec,
 ) -> Option<Change> {
     (before != Some(after)).then(|| Change::Put(key, spec(after.clone())))
-}
-
-fn scaled(id: &str, component: &Component) -> Scaled {
-    Scaled {
-        id: id.to_owned(),
-        reference: component.reference.clone(),
-        limit: component.limit,
-        annotations: component.annotations.clone(),
-        claims: None,
-    }
 }
 
 fn is_same_link(one: &LinkKey, other: &LinkKey) -> bool {

@@ -90,6 +90,8 @@ pub enum Refusal {
         "a component's identifier is its folder and its name at the broker here: 1 to 64 of A-Z a-z 0-9 _ -, which {id:?} is not"
     )]
     ComponentId { id: String },
+    #[error("{id:?} is a {what} here already, and links could not tell them apart; take another identifier")]
+    IdTaken { id: String, what: &'static str },
     #[error("{what} has a name of 1 to 256 bytes without control characters")]
     Name { what: &'static str },
     #[error("the name of a configuration is one token of a subject: no dot, space or wildcard")]
@@ -118,6 +120,11 @@ pub enum Refusal {
     NotAcknowledged,
     #[error("the hub refuses the change: {0}")]
     HubRefuses(String),
+    #[error(
+        "this gateway's copy of the lattice does not have it, and the hub cannot be asked now; nothing is changed, try \
+         again once the hub can be reached"
+    )]
+    NotInCopy,
     #[error("others change the same entry of the lattice at the same time; try again")]
     Contended,
     #[error("the lattice's entry {entry} cannot be read, and is not written over")]
@@ -186,6 +193,21 @@ pub struct Scaled {
     pub annotations: Pairs,
     /// What its signer says of the artifact, once that is known.
     pub claims: Option<Claims>,
+}
+
+// === impl Scaled ===
+
+impl Scaled {
+    /// Of a component as it is asked for.
+    pub(super) fn of(id: &str, component: &Component) -> Scaled {
+        Scaled {
+            id: id.to_owned(),
+            reference: component.reference.clone(),
+            limit: component.limit,
+            annotations: component.annotations.clone(),
+            claims: None,
+        }
+    }
 }
 
 // === impl Command ===

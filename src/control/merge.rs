@@ -300,8 +300,10 @@ fn taken(key: Key, ours: Option<Spec>) -> Turn {
 }
 
 fn dropped(key: Key, change: Change) -> Turn {
-    let text =
-        format!("{}: the change made on site is dropped, the lattice has changed it meanwhile", name(&key));
+    let text = format!(
+        "{}: the change made on site is dropped, the lattice has another one than this gateway knew of",
+        name(&key)
+    );
     Turn { changes: vec![change], settled: vec![key], text, origin: Origin::Lattice, event: None }
 }
 

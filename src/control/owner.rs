@@ -104,6 +104,8 @@ pub struct Control {
     places: BTreeMap<String, Place>,
     crew: Crew,
     posts: BTreeMap<String, Post>,
+    /// Of components whose task has ended and that are desired: what waits for them.
+    ended: BTreeMap<String, Arc<View>>,
     /// Components that somebody waits for.
     asked: BTreeMap<String, Asked>,
     /// Components on probation: which of their tasks, and since when it works.
@@ -232,6 +234,7 @@ impl Control {
             places: BTreeMap::new(),
             crew: Crew::new(),
             posts: BTreeMap::new(),
+            ended: BTreeMap::new(),
             asked: BTreeMap::new(),
             probations: BTreeMap::new(),
             gone: VecDeque::new(),

@@ -214,6 +214,15 @@ impl Shown {
         self.filed.iter().chain(self.running.values().map(|running| &running.view))
     }
 
+    /// Components that are to run and have no task, and what somebody should do about each.
+    pub fn absences(&self) -> impl Iterator<Item = String> {
+        let absent = self.missing.iter().filter(|(id, _)| !self.running.contains_key(*id));
+        absent.map(|(id, why)| {
+            let remedy = if self.waiting.contains(id) { "put that" } else { "mend that" };
+            format!("component {id} does not run: {why}; {remedy}, it is tried again by itself")
+        })
+    }
+
     /// What somebody should do about a shared lattice.
     pub fn complaint(&self) -> Option<String> {
         let passed_over = &self.copy.as_ref()?.passed_over;

@@ -27,7 +27,7 @@ pub enum ApiError {
     #[error("nobody answers for JetStream")]
     NoResponders,
     /// No answer in time.
-    #[error("no answer within {} s", ANSWER_TIMEOUT.as_secs())]
+    #[error("no answer in time")]
     Silent,
     /// The connection has ended.
     #[error("the connection to the server has ended")]

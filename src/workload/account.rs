@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
 
 use super::blobs::BlobError;
+use super::inbox::Inbox;
 use crate::runtime::neighbour::Look;
 use crate::runtime::{self, Counters};
 
@@ -69,6 +70,7 @@ pub struct View {
     pub(super) name: String,
     pub(super) account: Arc<Account>,
     pub(super) counters: Arc<Counters>,
+    pub(super) inbox: Arc<Inbox>,
     pub(super) standing: watch::Receiver<Standing>,
     pub(super) release: watch::Sender<()>,
     /// Of each address: why it is not listened on.
@@ -161,6 +163,16 @@ impl View {
     /// Its name in the configuration.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What waits for the task of the same component that has just ended waits for this one, which has not begun.
+    pub fn inherit(&self, former: &View) {
+        self.inbox.take_over(&former.inbox);
+    }
+
+    /// Messages and requests that wait for it.
+    pub fn waiting(&self) -> usize {
+        self.inbox.len()
     }
 
     /// Waits until it has shown whether it works: it has an instance, or the reason why not. One that lacks nothing but a

@@ -3,10 +3,11 @@
 //!
 //! Shared by the three parts of one task, which are polled in turn. When full, the oldest or the newest message is
 //! dropped and counted; a request that is dropped is answered with 503, and never takes the place of anything else: a
-//! client that knows only the page must not cost a message. Nothing outlives the process.
+//! client that knows only the page must not cost a message. Nothing outlives the process; what waits for a component that
+//! is made anew, from another artifact or with another link, waits for its successor.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
@@ -55,6 +56,8 @@ pub(super) struct Inbox {
 struct Waiting {
     post: VecDeque<Post>,
     bytes: usize,
+    /// Whether one was taken that nobody has said to be done.
+    is_one_in_hand: bool,
 }
 
 // === impl Post ===
@@ -93,10 +96,35 @@ impl Inbox {
         self.keep(Post::Visit(Box::new(visit)));
     }
 
+    /// What was taken last is done with, one way or another.
+    pub fn done(&self) {
+        self.lock().is_one_in_hand = false;
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.lock().post.len()
+    }
+
+    /// Takes everything over from the inbox of a task that has ended, within this one's own bounds. What that task had in
+    /// hand went with it, and is lost.
+    pub fn take_over(&self, former: &Inbox) {
+        let left = std::mem::take(&mut *former.lock());
+        if left.is_one_in_hand {
+            count(&self.account.received);
+            count(&self.account.lost);
+        }
+        left.post.into_iter().for_each(|post| self.keep(post));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Lets go of requests whose clients have gone.
     pub fn clear_gone(&self) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let Waiting { post, bytes } = &mut *waiting;
+        let mut waiting = self.lock();
+        let Waiting { post, bytes, .. } = &mut *waiting;
         post.retain(|post| match post {
             Post::Visit(visit) if visit.is_gone() => {
                 *bytes -= visit.bytes;
@@ -109,7 +137,7 @@ impl Inbox {
     fn keep(&self, post: Post) {
         count(&self.account.received);
         let bytes = post.bytes();
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.lock();
         let is_full = |waiting: &Waiting| {
             waiting.post.len() >= self.bounds.messages_max || waiting.bytes + bytes > self.bounds.bytes_max
         };
@@ -133,7 +161,7 @@ impl Inbox {
     /// Puts the message of a timer in, unless its last one still waits: they do not pile up.
     pub fn tick(&self, subject: &str) {
         let waits = {
-            let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            let waiting = self.lock();
             let is_it = |letter: &Letter| letter.way == Way::Timer && letter.subject == subject;
             waiting.post.iter().any(|post| matches!(post, Post::Letter(letter) if is_it(letter)))
         };
@@ -143,14 +171,16 @@ impl Inbox {
         self.put(Letter { subject: subject.to_owned(), body: Bytes::new(), reply_to: None, way: Way::Timer });
     }
 
-    /// The oldest message.
+    /// The oldest message. It is in hand until [`Inbox::done`].
     ///
     /// Cancel-safe: a message is taken only when it is returned.
     pub async fn next(&self) -> Post {
         loop {
             let taken = {
-                let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-                waiting.post.pop_front().inspect(|post| waiting.bytes -= post.bytes())
+                let mut waiting = self.lock();
+                let taken = waiting.post.pop_front().inspect(|post| waiting.bytes -= post.bytes());
+                waiting.is_one_in_hand |= taken.is_some();
+                taken
             };
             match taken {
                 Some(post) => return post,
@@ -196,6 +226,30 @@ mod tests {
         assert_eq!(left(Overflow::DropOldest, &[60, 30, 50]).await, (vec![1, 2], 1));
         assert_eq!(left(Overflow::DropNewest, &[60, 30, 50]).await, (vec![0, 1], 1));
         assert_eq!(left(Overflow::DropNewest, &[10, 101, 20]).await, (vec![0, 2], 1));
+    }
+
+    #[tokio::test]
+    async fn a_successor_takes_over_what_waits_and_counts_what_was_in_hand() {
+        // Goal: another version costs no message but the one that was being handled. Method: three messages, the first in hand,
+        // and a smaller inbox after that; one that was done with is not lost.
+        let bounds = config::Inbox { messages_max: 3, bytes_max: 100, overflow: Overflow::DropNewest };
+        let former = Inbox::new(bounds, Arc::default());
+        (0..4).for_each(|n| {
+            former.put(letter(n, 1));
+        });
+        former.next().await;
+        former.put(letter(4, 1));
+        let account = Arc::new(Account::default());
+        let small = config::Inbox { messages_max: 2, ..bounds };
+        let successor = Inbox::new(small, Arc::clone(&account));
+        successor.take_over(&former);
+        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        assert_eq!((read(&account.received), read(&account.lost), read(&account.dropped)), (4, 1, 1));
+        assert!(matches!(successor.next().await, Post::Letter(letter) if letter.body[0] == 1));
+        successor.done();
+        let last = Inbox::new(small, Arc::clone(&account));
+        last.take_over(&successor);
+        assert_eq!((last.len(), successor.len(), former.len(), read(&account.lost)), (1, 0, 0, 1));
     }
 
     #[tokio::test]

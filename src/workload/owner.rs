@@ -129,7 +129,15 @@ impl Workload {
         };
         let (lobbies, shut) = http_sources(&workload).map(lobby).unzip();
         let name = component.name.clone();
-        let view = View { name, account, counters, standing: seen, release: releaser, shut };
+        let view = View {
+            name,
+            account,
+            counters,
+            inbox: Arc::clone(&inbox),
+            standing: seen,
+            release: releaser,
+            shut,
+        };
         let lattice = Lattice { client: lattice, subjects: subjects(&workload), inbox: Arc::clone(&inbox) };
         let timers = Timers::new(&workload.links, Arc::clone(&inbox), Arc::clone(&tools.account));
         let config = workload;
@@ -185,6 +193,7 @@ impl Owner {
             self.wait_for_quota().await;
             let post = self.inbox.next().await;
             instance = self.hand_over(ready, post).await;
+            self.inbox.done();
         }
     }
 

@@ -15,6 +15,7 @@ pub(super) mod order;
 mod output;
 mod plot;
 mod progress;
+mod put;
 mod recording;
 mod roster;
 mod sign;

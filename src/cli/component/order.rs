@@ -8,7 +8,8 @@ use crate::console::{self, Request};
 use crate::runtime::{Answer, Order};
 
 use super::deploy::{self, DeployArgs};
-use crate::cli::desired::{self, LsArgs, PutComponentArgs, RmComponentArgs};
+use super::put;
+use crate::cli::desired::{self, LsArgs, RmComponentArgs};
 use crate::cli::exit::Exit;
 use crate::cli::output;
 use crate::cli::status::GatewayArgs;
@@ -19,7 +20,7 @@ pub enum OrderCommand {
     /// All components, where they come from, and how they are
     Ls(LsArgs),
     /// Have a component, beside those of the file
-    Put(PutComponentArgs),
+    Put(put::PutArgs),
     /// Have it no longer; what it kept stays
     Rm(RmComponentArgs),
     /// Start a quarantined component again
@@ -43,7 +44,7 @@ pub struct ToComponent {
 pub async fn run(command: OrderCommand) -> anyhow::Result<Exit> {
     match command {
         OrderCommand::Ls(args) => desired::components(args).await,
-        OrderCommand::Put(args) => desired::put_component(args).await,
+        OrderCommand::Put(args) => put::run(args).await,
         OrderCommand::Rm(args) => desired::remove_component(args).await,
         OrderCommand::Release(ToComponent { name, gateway }) => {
             say(&gateway.socket()?, Order::Release { component: name }).await

@@ -181,6 +181,18 @@ fn providers_are_the_gateways_own() {
         let event = Event::ProviderStartFailed { id: "p".into(), reference: reference.into(), error };
         assert_eq!((decision.events, decision.changes), (vec![event], vec![]));
     }
+    // A link says "mqtt" and no more, so it can be one thing only.
+    let taken = |id: &str, what: &str| {
+        format!(
+            "refused: {id:?} is a {what} here already, and links could not tell them apart; take another identifier"
+        )
+    };
+    let component = |id: &str| super::tests::start(id, "file:///a.wasm", 1, Replacing::Allowed);
+    assert_eq!(bench.says(&component("mqtt")), taken("mqtt", "provider"));
+    bench.says(&component("press"));
+    for id in ["press", "filed"] {
+        assert_eq!(bench.says(&start(id, "frond+builtin://timer")), taken(id, "component"));
+    }
     let stop = Command::StopProvider { id: "mqtt".into() };
     assert_eq!(bench.says(&stop), "successfully stopped provider");
     assert_eq!(bench.says(&stop), "refused: provider with that ID is not running");

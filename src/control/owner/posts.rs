@@ -50,6 +50,7 @@ impl Control {
                 }
             }
         }
+        self.bury();
         self.publish();
     }
 
@@ -133,6 +134,9 @@ impl Control {
     fn start(&mut self, id: String, plan: Plan, artifact: Arc<Obtained>) {
         let (workload, view) = Workload::new(plan.workload.clone(), self.setup.kit.clone());
         let view = Arc::new(view);
+        if let Some(former) = self.ended.remove(&id) {
+            view.inherit(&former);
+        }
         self.generation += 1;
         let generation = self.generation;
         let member = self.crew.start(&format!("component {id}"), |stop| async move {
@@ -147,6 +151,21 @@ impl Control {
     pub(super) async fn stop(&mut self, id: &str) {
         if let Some(post) = self.posts.remove(id) {
             post.member.stop(GRACE).await;
+            self.ended.insert(id.to_owned(), post.view);
+        }
+    }
+
+    /// Lets go of what waits for components that nobody wants any more.
+    fn bury(&mut self) {
+        let desired = &self.desired.components;
+        for (component, view) in self.ended.extract_if(.., |id, _| !desired.contains_key(id)) {
+            if view.waiting() > 0 {
+                warn!(
+                    component,
+                    messages = view.waiting(),
+                    "a component is gone, and messages that waited for it with it"
+                );
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use super::{Control, Undo};
 use crate::control::command::{Event, Scaled};
-use crate::control::desired::{Change, Component, Item, Key, Spec};
+use crate::control::desired::{Change, Item, Key, Spec};
 use crate::control::probation::{Verdict, judge};
 use crate::control::record;
 
@@ -80,19 +80,9 @@ impl Control {
         let is_kept = self.keep(&changes, origin, text).await.is_ok();
         if is_kept {
             self.bring_about().await;
-            self.send(Event::ComponentScaleFailed { scaled: scaled(id, &failed), error: why.to_owned() });
-            self.expect(scaled(id, &former), Undo::Nothing, origin).await;
+            self.send(Event::ComponentScaleFailed { scaled: Scaled::of(id, &failed), error: why.to_owned() });
+            self.expect(Scaled::of(id, &former), Undo::Nothing, origin).await;
         }
         is_kept
-    }
-}
-
-fn scaled(id: &str, component: &Component) -> Scaled {
-    Scaled {
-        id: id.to_owned(),
-        reference: component.reference.clone(),
-        limit: component.limit,
-        annotations: component.annotations.clone(),
-        claims: None,
     }
 }

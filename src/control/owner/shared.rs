@@ -122,7 +122,9 @@ impl Control {
         let decision = apply(&self.desired, &self.file, command);
         let answer = decision.answer?;
         if decision.changes.is_empty() {
-            return Ok(answer);
+            // Only what was put on site or is needed here is in the copy: the lattice may well have it.
+            let is_removal = matches!(command, Command::DeleteLink { .. } | Command::DeleteConfig { .. });
+            return if is_removal { Err(Refusal::NotInCopy) } else { Ok(answer) };
         }
         let Some(copy) = &self.copy else { return Ok(answer) };
         let marks = merge::mark(&self.desired, &copy.pending, &decision.changes)?;

@@ -113,6 +113,9 @@ async fn put(bucket: &object_store::ObjectStore, name: &str, bytes: &[u8]) {
 /// A press that runs from the hub's object store, signed.
 async fn press(rig: &mut Rig, key: &KeyPair, wasm: &[u8]) {
     let bucket = parts(rig).await;
+    rig.done("component.scale.HOST", &scale("press", "nats://nowhere/press.wasm", &[])).await;
+    let told = rig.data("component_scale_failed").await;
+    assert!(told["error"].as_str().unwrap().ends_with("the hub has no object store nowhere"), "{told}");
     put(&bucket, "press.wasm", wasm).await;
     put(&bucket, "press.wasm.sig", signature(key, wasm).as_bytes()).await;
     link_press(rig).await;
@@ -190,9 +193,8 @@ async fn what_a_signer_may_not_have_is_refused_with_the_line_that_would_allow_it
     let beyond = "\"keyvalue-sqlite\" in providers of [[signer]] \"works\" would allow it";
     assert!(told["error"].as_str().unwrap().ends_with(beyond), "{told}");
 
-    rig.site
-        .frond(&["component", "put", "press", &reference, "--with", "press", "--config", "frond.toml"])
-        .await;
+    let put = ["component", "put", "press", &reference, "--with", "press", "--config", "frond.toml"];
+    assert_eq!(rig.site.frond(&put).await, "kept\n", "and taken back");
     rig.site.kill(Role::Leaf).await;
     rig.site.kill(Role::Gateway).await;
     rig.site.write(
@@ -200,9 +202,8 @@ async fn what_a_signer_may_not_have_is_refused_with_the_line_that_would_allow_it
         "[[signer]]\nname = \"works\"\nproviders = [\"mqtt\", \"messaging-nats\", \"keyvalue-sqlite\"]\n",
     );
     rig.site.run(Role::Gateway).await;
-    let put = ["component", "put", "press", &reference, "--with", "press", "--config", "frond.toml"];
-    eventually("the gateway takes it", PATIENCE, async || rig.site.frond(&put).await.contains("kept")).await;
-    rig.state("press", "ready").await;
+    eventually("the gateway takes it", PATIENCE, async || rig.site.frond(&put).await.ends_with("it runs\n"))
+        .await;
     rig.site.kill(Role::Gateway).await;
     rig.site.write("conf.d/z-more.toml", "");
     rig.site.run(Role::Gateway).await;

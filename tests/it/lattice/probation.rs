@@ -1,7 +1,10 @@
 //! Another version of a component, while it has not proven itself.
 
+use frond::console::Status;
 use frond::control::Told;
+use futures_util::StreamExt as _;
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::rig::{PATIENCE, Rig};
 use super::work::link_press;
@@ -90,4 +93,37 @@ async fn a_version_that_works_passes_its_probation() {
     eventually("it has passed", PATIENCE, async || former(&rig).await.is_none()).await;
     assert_eq!(history(&rig).await[0], "component press has passed its probation");
     assert_eq!(rig.inventory().await["components"][0]["image_ref"], second);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_one_version_is_handled_by_the_next() {
+    // Goal: an update costs the message in hand and no other, and that one is counted. Method: a call that sleeps until it is
+    // ended, with three messages behind it; an update; the answers, in order, and the account.
+    let (mut rig, first, second) = start("1h").await;
+    let patient = json!({
+        "component_id": "press", "component_ref": first, "count": 1, "config": ["press"],
+        "component_limits": { "max_execution_time": "60" },
+    });
+    rig.done("component.scale.HOST", &patient).await;
+    rig.data("component_scaled").await;
+    assert_eq!(rig.request("press.in", "echo again").await, "press.in again");
+    rig.client.publish("press.in", "sleep".into()).await.unwrap();
+    let inbox = rig.client.new_inbox();
+    let mut answers = rig.client.subscribe(inbox.clone()).await.unwrap();
+    for n in 0..3 {
+        let text = format!("echo {n}");
+        rig.client.publish_with_reply("press.in", inbox.clone(), text.into()).await.unwrap();
+    }
+    let before = rig.site.wait("all of them wait", |status| status.workloads["press"].received == 5).await;
+    let before = &before.workloads["press"];
+    assert_eq!((before.handled, before.lost), (1, 0), "the first of them sleeps");
+    update(&mut rig, &second).await;
+    for n in 0..3 {
+        let answer = timeout(PATIENCE, answers.next()).await.expect("an answer in time").unwrap();
+        assert_eq!(answer.payload, format!("press.in {n}"));
+    }
+    let handled = |status: &Status| status.workloads["press"].handled == 3;
+    let after = rig.site.wait("they are handled", handled).await;
+    let after = &after.workloads["press"];
+    assert_eq!((after.received, after.lost, after.dropped), (4, 1, 0));
 }

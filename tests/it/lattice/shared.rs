@@ -175,7 +175,7 @@ async fn a_cut_link_and_changes_at_both_ends_end_as_the_rule_says() {
     first.sees("nothing is pending", |overview| overview.copy.as_ref().unwrap().pending.is_empty()).await;
     let history = first.frond("history --count 40").await;
     for line in [
-        "configuration both: the change made on site is dropped, the lattice has changed it meanwhile",
+        "configuration both: the change made on site is dropped, the lattice has another one than this gateway knew of",
         "configuration same: the lattice has the change made on site",
         "configuration ours: the lattice has the change made on site",
         "configuration mine: the lattice has the change made on site",
@@ -232,6 +232,9 @@ async fn a_write_while_the_hub_is_away_is_refused_and_nothing_is_kept() {
     })
     .await;
     assert!(ask(&near, "link.put", &link("a", "b", &[])).await.is_none());
+    // Nobody here can say whether the lattice has it: "deleted" would be a lie.
+    let refused = plant.gateways[0].on_site(delete_config("before")).await.unwrap_err();
+    assert!(refused.contains("this gateway's copy of the lattice does not have it"), "{refused}");
     done(&plant.hub, "config.put.meanwhile", &json!({ "k": "1" })).await;
     let (told, source) = plant.told("config_set").await;
     assert_eq!((told["config_name"].as_str(), &source), (Some("meanwhile"), &plant.gateways[1].host));

@@ -217,6 +217,10 @@ async fn a_component_waits_for_a_configuration_that_was_taken_away() {
     let overview = rig.overview().await;
     let (state, reason) = (&overview.components[0].state, &overview.components[0].reason);
     assert_eq!((state.as_str(), reason.as_deref()), ("absent", Some("there is no configuration press")));
+    let complaint = "component press does not run: there is no configuration press; put that, it is tried again by itself";
+    rig.site
+        .wait("who looks at the status sees it", |status| status.complaints.contains(&complaint.to_owned()))
+        .await;
     rig.data("host_heartbeat").await;
     assert_eq!(rig.data("config_deleted").await["config_name"], "press", "and with each heartbeat");
     rig.config("press", json!({ "out": "press/out" })).await;
