@@ -31,12 +31,6 @@ name = "limits"
 path = "/usr/share/frond/components/limits.wasm"
 config = {{ high = "*/rpm: 2000" }}
 
-[[device]]
-name = "door"
-kind = "gpio"
-chip = "/dev/gpiochip0"
-line = 0
-
 [[stream]]
 name = "press"
 topics = ["plant/+/press"]

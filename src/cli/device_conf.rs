@@ -69,15 +69,16 @@ fn render(devices: &[Device]) -> Option<String> {
     Some(text)
 }
 
-/// What systemd calls a device file. It passes over one that is not there when the service starts: an adapter that is
-/// plugged in later is allowed by its kind.
+/// What systemd calls a device file. It passes over one that is not there when the service starts: adapters that are plugged
+/// in later, and chips whose driver comes later, are allowed by their kind.
 fn rules(path: &Path) -> Vec<String> {
     let text = path.display().to_string();
-    let is_adapter = |kind: &str| text.starts_with(&format!("/dev/{kind}"));
+    let is_kind = |kind: &str| text.starts_with(&format!("/dev/{kind}"));
     let kinds: &[&str] = match () {
         () if text.starts_with("/dev/serial/") => &["ttyUSB", "ttyACM"],
-        () if is_adapter("ttyUSB") => &["ttyUSB"],
-        () if is_adapter("ttyACM") => &["ttyACM"],
+        () if is_kind("gpiochip") => &["gpiochip"],
+        () if is_kind("ttyUSB") => &["ttyUSB"],
+        () if is_kind("ttyACM") => &["ttyACM"],
         () => return vec![text.replace('%', "%%")],
     };
     kinds.iter().map(|kind| format!("char-{kind}")).collect()
@@ -98,7 +99,7 @@ mod tests {
 
     #[test]
     fn the_service_may_reach_what_is_named_and_nothing_else() {
-        // Goal: each device file once, adapters by their kind, groups only where they are needed, and nothing for a gateway
+        // Goal: each device file once, adapters and chips by their kind, groups only where they are needed, and nothing for a gateway
         // without device files. Method: the text.
         let serial = |name: &str, kind: &str, path: &str| {
             format!("[[device]]\nname = \"{name}\"\nkind = \"{kind}\"\npath = \"{path}\"\nbaud = 9600\n")
@@ -112,7 +113,7 @@ mod tests {
         assert_eq!((drop_in(""), drop_in(tcp)), (None, None));
         let head = "# What frond.toml names as [[device]]; written by `frond device-conf`.\n[Service]\nPrivateDevices=no\n";
         let lines = gpio("door", 17) + &gpio("lamp", 18);
-        assert_eq!(drop_in(&lines).unwrap(), format!("{head}DeviceAllow=/dev/gpiochip0 rw\n"));
+        assert_eq!(drop_in(&lines).unwrap(), format!("{head}DeviceAllow=char-gpiochip rw\n"));
         let ports = serial("meter", "modbus-rtu", "/dev/ttyS1")
             + &serial("scale", "serial", "/dev/serial/by-id/usb-scale%1")
             + tcp;
