@@ -265,10 +265,7 @@ impl View {
 impl WorkloadStatus {
     /// What somebody should look at, if anything.
     pub fn complaint(&self, name: &str) -> Option<String> {
-        // Who opens it says its name, too.
-        let named = format!("component {name}: ");
-        let reason = self.reason.as_ref().map(|why| why.strip_prefix(&named).unwrap_or(why));
-        match (self.state.as_str(), reason) {
+        match (self.state.as_str(), &self.reason) {
             ("absent", Some(why)) => {
                 Some(format!("component {name} does not run: {why}; mend that, it is tried again by itself"))
             }
