@@ -305,13 +305,14 @@ fn nothing_is_taken_beyond_its_bound() {
     }
 }
 
+/// With what a command is about. A component and a provider may not have one identifier: both are ends of links.
 fn commands() -> impl Strategy<Value = (String, Command)> {
     let id = "[a-e]";
     let put = (id, 0u32..3, "[xy]").prop_map(|(id, limit, reference)| {
-        (format!("component {id}"), start(&id, &reference, limit, Replacing::Allowed))
+        (format!("end {id}"), start(&id, &reference, limit, Replacing::Allowed))
     });
     let update = (id, "[xy]").prop_map(|(id, reference)| {
-        (format!("component {id}"), Command::Update { id, reference, annotations: None })
+        (format!("end {id}"), Command::Update { id, reference, annotations: None })
     });
     let label =
         (id, "[xy]").prop_map(|(key, value)| (format!("label {key}"), Command::PutLabel { key, value }));
@@ -324,9 +325,9 @@ fn commands() -> impl Strategy<Value = (String, Command)> {
     });
     let provider = id.prop_map(|id| {
         let provider = Provider { reference: "frond+builtin://mqtt".into(), ..Provider::default() };
-        (format!("provider {id}"), Command::StartProvider { id, provider })
+        (format!("end {id}"), Command::StartProvider { id, provider })
     });
-    let stopped = id.prop_map(|id| (format!("provider {id}"), Command::StopProvider { id }));
+    let stopped = id.prop_map(|id| (format!("end {id}"), Command::StopProvider { id }));
     prop_oneof![put, update, label, unlabel, config, linked, provider, stopped]
 }
 
