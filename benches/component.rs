@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use frond::block::SeriesEntry;
 use frond::config;
-use frond::runtime::{Host, Outcome, Processor};
+use frond::runtime::{Host, Outcome, Processor, Registrar};
 use frond::sample::{Reading, SeriesId, Value};
 use nix::time::{ClockId, clock_gettime};
 use wasmtime::component::{Component, Linker, ResourceTable};
@@ -83,8 +83,9 @@ fn batch_of_64(options: &[(String, String)]) {
     let rows: Vec<Reading> = (0..64).map(reading).collect();
     let mut native = native(options);
     let mut native_columns = native_monitor(options);
+    let mut registrar = Registrar::refusing("none is made here");
     let mut through = || {
-        let processed = processor.process(0, black_box(&rows), describe, |_, _| Err(String::new()));
+        let processed = processor.process(0, black_box(&rows), describe, &mut registrar);
         assert_eq!((processed.outcome, processed.readings.len()), (Outcome::Processed, 64));
         black_box(processed);
     };
@@ -135,13 +136,13 @@ fn vibration() {
     let mut there: Vec<Reading> = (0..64).map(sample).collect();
     let mut here = there.clone();
     let mut numbers = 1000;
+    let mut registrar = Registrar::new(move |_, _, _| {
+        numbers += 1;
+        Ok(SeriesId(numbers))
+    });
     let mut through = || {
         later(&mut there);
-        let register = |_: &str, _: &str| {
-            numbers += 1;
-            Ok(SeriesId(numbers))
-        };
-        let processed = processor.process(0, black_box(&there), describe, register);
+        let processed = processor.process(0, black_box(&there), describe, &mut registrar);
         assert_eq!(processed.outcome, Outcome::Processed);
         black_box(processed);
     };
@@ -160,8 +161,9 @@ fn single(options: &[(String, String)]) {
     let host = Host::new().expect("host");
     let mut processor = open(&host, "limits", options, &cache());
     let row = [reading(0)];
+    let mut registrar = Registrar::refusing("none is made here");
     let mut through = || {
-        black_box(processor.process(0, black_box(&row), describe, |_, _| Err(String::new())));
+        black_box(processor.process(0, black_box(&row), describe, &mut registrar));
     };
 
     let (mut store, guest) = bare_guest(options);
@@ -203,8 +205,9 @@ fn idle(options: &[(String, String)]) {
     let host = Host::new().expect("host");
     let work = |mut processor: Processor| {
         let rows: Vec<Reading> = (0..64).map(reading).collect();
+        let mut registrar = Registrar::refusing("none is made here");
         for _ in 0..100 {
-            processor.process(0, &rows, describe, |_, _| Err(String::new()));
+            processor.process(0, &rows, describe, &mut registrar);
         }
         processor
     };

@@ -1,4 +1,7 @@
 //! What a component at work needs of the pipeline: names of series, numbers for new ones, the time.
+//!
+//! A component asks for a number from inside a call, which goes on with the answer. Whoever answers is lent to the instance
+//! for the length of the call ([`Registrar`]), so that it owns what it needs.
 
 use std::collections::BTreeMap;
 
@@ -7,15 +10,36 @@ use crate::sample::{Nanos, Reading, SeriesId, StreamId};
 use crate::store;
 
 use super::Processor;
-use super::deployment::Pretended;
 use super::outcome::Processed;
 
 /// It, for one batch.
 pub(super) struct Desk<'a> {
     pub(super) series: &'a mut BTreeMap<SeriesId, SeriesEntry>,
-    pub(super) store: &'a store::Handle,
-    pub(super) runtime: &'a tokio::runtime::Runtime,
+    pub(super) clerk: &'a mut Clerk,
     pub(super) now: Nanos,
+}
+
+/// Who numbers series for the pipeline.
+pub(super) struct Clerk {
+    book: Book,
+    registrar: Registrar,
+}
+
+/// Where series have their numbers: the store.
+#[derive(Clone)]
+struct Book {
+    runtime: tokio::runtime::Handle,
+    store: store::Handle,
+}
+
+type Ask = dyn FnMut(StreamId, &str, &str) -> Result<SeriesId, String> + Send;
+
+/// Numbers the series that components make, for the stream whose readings are at hand.
+pub struct Registrar {
+    stream: StreamId,
+    ask: Box<Ask>,
+    /// What was answered in this batch.
+    numbered: Vec<(SeriesId, SeriesEntry)>,
 }
 
 // === impl Desk ===
@@ -28,31 +52,67 @@ impl Desk<'_> {
         stream: StreamId,
         readings: &[Reading],
     ) -> Processed {
-        let (series, store, runtime) = (&*self.series, self.store, self.runtime);
-        let mut registered = Vec::new();
-        let describe = |id: SeriesId| series.get(&id).cloned().unwrap_or_else(|| nameless(id));
-        let register = |name: &str, unit: &str| {
-            let (id, entry) = intern(runtime, store, stream, name, unit)?;
-            registered.push((id, entry));
-            Ok(id)
-        };
-        let processed = processor.process(self.now, readings, describe, register);
-        self.series.extend(registered);
+        let registrar = &mut self.clerk.registrar;
+        registrar.begin(stream);
+        let processed = processor.process(self.now, readings, describe(self.series), registrar);
+        self.series.extend(registrar.numbered.drain(..));
         processed
     }
 
-    /// As [`Desk::give`], to a version on trial: series that nobody has yet are numbered for it alone. Of what it would have
-    /// made there must be nothing left; the numbers count down from the highest, where no store gets to.
+    /// As [`Desk::give`], to a version on trial: series that nobody has yet are numbered for it alone, by the registrar that
+    /// is made for it the first time. Of what it would have made there must be nothing left.
     pub(super) fn pretend(
         &mut self,
         processor: &mut Processor,
         stream: StreamId,
         readings: &[Reading],
-        pretended: &mut Pretended,
+        pretender: &mut Option<Registrar>,
     ) -> Processed {
-        let (series, store, runtime) = (&*self.series, self.store, self.runtime);
-        let describe = |id: SeriesId| series.get(&id).cloned().unwrap_or_else(|| nameless(id));
-        let register = |name: &str, _unit: &str| {
+        let registrar = pretender.get_or_insert_with(|| self.clerk.book.pretender());
+        registrar.begin(stream);
+        processor.process(self.now, readings, describe(self.series), registrar)
+    }
+
+    /// The number of a series, new or known.
+    pub(super) fn register(&mut self, stream: StreamId, name: &str, unit: &str) -> Result<SeriesId, String> {
+        let id = self.clerk.book.intern(stream, name, unit)?;
+        self.series.insert(id, entry(name, unit));
+        Ok(id)
+    }
+}
+
+fn describe(series: &BTreeMap<SeriesId, SeriesEntry>) -> impl FnMut(SeriesId) -> SeriesEntry {
+    |id| series.get(&id).cloned().unwrap_or_else(|| nameless(id))
+}
+
+// === impl Clerk ===
+
+impl Clerk {
+    /// For the thread that `runtime` belongs to, and where none of its futures run meanwhile.
+    pub(super) fn new(runtime: tokio::runtime::Handle, store: store::Handle) -> Clerk {
+        let book = Book { runtime, store };
+        Clerk { registrar: book.registrar(), book }
+    }
+}
+
+// === impl Book ===
+
+impl Book {
+    fn intern(&self, stream: StreamId, name: &str, unit: &str) -> Result<SeriesId, String> {
+        let outcome = self.runtime.block_on(self.store.intern(stream, entry(name, unit)));
+        outcome.map_err(|err| err.to_string())?.map_err(|err| err.to_string())
+    }
+
+    fn registrar(&self) -> Registrar {
+        let book = self.clone();
+        Registrar::new(move |stream, name, unit| book.intern(stream, name, unit))
+    }
+
+    /// Of new series it remembers what it called them; the numbers count down from the highest, where no store gets to.
+    fn pretender(&self) -> Registrar {
+        let Book { runtime, store } = self.clone();
+        let mut pretended: BTreeMap<(StreamId, String), SeriesId> = BTreeMap::new();
+        Registrar::new(move |stream, name, _unit| {
             let next = SeriesId(u32::MAX - u32::try_from(pretended.len()).unwrap_or(0));
             let key = (stream, name.to_owned());
             if let Some(id) = pretended.get(&key) {
@@ -62,29 +122,46 @@ impl Desk<'_> {
             let id = known.unwrap_or(next);
             pretended.insert(key, id);
             Ok(id)
-        };
-        processor.process(self.now, readings, describe, register)
+        })
+    }
+}
+
+// === impl Registrar ===
+
+impl Registrar {
+    /// Asks `ask` for the number of each series, by stream, name and unit; an error is for the component.
+    pub fn new(
+        ask: impl FnMut(StreamId, &str, &str) -> Result<SeriesId, String> + Send + 'static,
+    ) -> Registrar {
+        Registrar { stream: StreamId(0), ask: Box::new(ask), numbered: Vec::new() }
     }
 
-    /// The number of a series, new or known.
-    pub(super) fn register(&mut self, stream: StreamId, name: &str, unit: &str) -> Result<SeriesId, String> {
-        let (id, entry) = intern(self.runtime, self.store, stream, name, unit)?;
-        self.series.insert(id, entry);
+    /// Numbers nothing, and says `why`.
+    pub fn refusing(why: &'static str) -> Registrar {
+        Registrar::new(move |_, _, _| Err(why.to_owned()))
+    }
+
+    /// Another batch.
+    fn begin(&mut self, stream: StreamId) {
+        self.stream = stream;
+        self.numbered.clear();
+    }
+
+    pub(super) fn register(&mut self, name: &str, unit: &str) -> Result<SeriesId, String> {
+        let id = (self.ask)(self.stream, name, unit)?;
+        self.numbered.push((id, entry(name, unit)));
         Ok(id)
     }
 }
 
-fn intern(
-    runtime: &tokio::runtime::Runtime,
-    store: &store::Handle,
-    stream: StreamId,
-    name: &str,
-    unit: &str,
-) -> Result<(SeriesId, SeriesEntry), String> {
-    let entry = SeriesEntry { name: name.to_owned(), unit: unit.to_owned(), labels: BTreeMap::new() };
-    let outcome = runtime.block_on(store.intern(stream, entry.clone()));
-    let id = outcome.map_err(|err| err.to_string())?.map_err(|err| err.to_string())?;
-    Ok((id, entry))
+impl std::fmt::Debug for Registrar {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registrar").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
+
+fn entry(name: &str, unit: &str) -> SeriesEntry {
+    SeriesEntry { name: name.to_owned(), unit: unit.to_owned(), labels: BTreeMap::new() }
 }
 
 /// What a series is called that nobody has named.

@@ -1,13 +1,9 @@
 //! One instance: a wasmtime store, what it may take, and calls into it that end by their deadline.
 //!
-//! Calls are futures although nobody else runs meanwhile: an import that needs the pipeline thread (registering a series)
-//! suspends the component, the thread answers, and the call goes on. That costs a switch of stacks and keeps every borrow
-//! a plain one.
+//! Calls are plain ones on the pipeline's thread. What an import needs of the pipeline (the number of a series) is lent to
+//! the store for the length of the call.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wasmtime::component::{Component, InstancePre, ResourceTable};
@@ -20,6 +16,7 @@ use crate::runtime::bindings::exports::frond::telemetry::{processor, state};
 use crate::runtime::bindings::frond::telemetry::types::{Batch, Output, Series};
 use crate::runtime::bindings::frond::telemetry::{log, registry, types};
 use crate::runtime::counters::Counters;
+use crate::runtime::desk::Registrar;
 use crate::runtime::exchange::Known;
 use crate::runtime::host::{EPOCH_TICK, Host};
 use crate::runtime::meter::Meter;
@@ -42,9 +39,6 @@ const TAKEN_BYTES_MAX: usize = 8 << 20;
 
 /// Longest reason of a trap that is logged.
 const REASON_BYTES_MAX: usize = 512;
-
-/// Answers a request to register a series: name, unit.
-pub(super) type Register<'a> = &'a mut dyn FnMut(&str, &str) -> Result<SeriesId, String>;
 
 /// Why an instance is of no use any more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -88,8 +82,6 @@ pub(super) struct Instance {
     processor: processor::Guest,
     state: Option<state::Guest>,
     deadline_ticks: u64,
-    /// The same as in the store, which is borrowed while a call goes on.
-    request: Arc<Mutex<Request>>,
 }
 
 /// What the imports see: the store's own state.
@@ -102,31 +94,8 @@ pub(super) struct Room {
     meter: Meter,
     voice: Voice,
     registered: u32,
-    request: Arc<Mutex<Request>>,
-}
-
-/// A series to be registered, on its way to the pipeline thread and back.
-#[derive(Default)]
-enum Request {
-    #[default]
-    None,
-    Asked {
-        name: String,
-        unit: String,
-    },
-    Answered(Result<SeriesId, String>),
-}
-
-/// How a call ended that has no result.
-enum Stop {
-    Error(wasmtime::Error),
-    Waits,
-}
-
-impl From<wasmtime::Error> for Stop {
-    fn from(error: wasmtime::Error) -> Stop {
-        Stop::Error(error)
-    }
+    /// Who numbers series: in `process` the pipeline's, which is lent to it, and otherwise one that refuses.
+    registrar: Registrar,
 }
 
 // === impl Exports ===
@@ -152,16 +121,14 @@ impl Instance {
         store.set_hostcall_fuel(TAKEN_BYTES_MAX);
         let deadline_ticks = ticks(grant.deadline);
         store.set_epoch_deadline(deadline_ticks);
-        let request = store.data().request.clone();
-        let started = drive(&request, &mut refuse, exports.pre.instantiate_async(&mut store));
-        let linked = started.and_then(|instance| {
+        let linked = exports.pre.instantiate(&mut store).and_then(|instance| {
             let processor = exports.processor.load(&mut store, &instance)?;
             let state = exports.state.as_ref().map(|state| state.load(&mut store, &instance)).transpose()?;
             Ok((processor, state))
         });
         match linked {
-            Ok((processor, state)) => Ok(Instance { store, processor, state, deadline_ticks, request }),
-            Err(stop) => Err(fault(stop, &store)),
+            Ok((processor, state)) => Ok(Instance { store, processor, state, deadline_ticks }),
+            Err(error) => Err(fault(&error, &store)),
         }
     }
 
@@ -203,36 +170,37 @@ impl Instance {
 
     fn configure(&mut self, options: &[(String, String)]) -> Result<Result<(), String>, Fault> {
         self.begin();
-        let result =
-            drive(&self.request, &mut refuse, self.processor.call_configure(&mut self.store, options));
-        result.map_err(|stop| fault(stop, &self.store))
+        let result = self.processor.call_configure(&mut self.store, options);
+        result.map_err(|error| fault(&error, &self.store))
     }
 
     fn announce(&mut self, series: &[Series]) -> Result<(), Fault> {
         self.begin();
-        let result = drive(&self.request, &mut refuse, self.processor.call_announce(&mut self.store, series));
-        result.map_err(|stop| fault(stop, &self.store))
+        let result = self.processor.call_announce(&mut self.store, series);
+        result.map_err(|error| fault(&error, &self.store))
     }
 
-    pub(super) fn process(&mut self, batch: &Batch, register: Register<'_>) -> Result<Output, Fault> {
+    pub(super) fn process(&mut self, batch: &Batch, registrar: &mut Registrar) -> Result<Output, Fault> {
         self.begin();
-        let result = drive(&self.request, register, self.processor.call_process(&mut self.store, batch));
-        result.map_err(|stop| fault(stop, &self.store))
+        std::mem::swap(&mut self.store.data_mut().registrar, registrar);
+        let result = self.processor.call_process(&mut self.store, batch);
+        std::mem::swap(&mut self.store.data_mut().registrar, registrar);
+        result.map_err(|error| fault(&error, &self.store))
     }
 
     /// `None` when it has no state.
     pub(super) fn snapshot(&mut self) -> Result<Option<Vec<u8>>, Fault> {
         self.begin();
         let Some(state) = &self.state else { return Ok(None) };
-        let result = drive(&self.request, &mut refuse, state.call_snapshot(&mut self.store));
-        result.map(Some).map_err(|stop| fault(stop, &self.store))
+        let result = state.call_snapshot(&mut self.store);
+        result.map(Some).map_err(|error| fault(&error, &self.store))
     }
 
     pub(super) fn restore(&mut self, snapshot: &[u8]) -> Result<Result<(), String>, Fault> {
         self.begin();
         let Some(state) = &self.state else { return Ok(Err("the component has no state".into())) };
-        let result = drive(&self.request, &mut refuse, state.call_restore(&mut self.store, snapshot));
-        result.map_err(|stop| fault(stop, &self.store))
+        let result = state.call_restore(&mut self.store, snapshot);
+        result.map_err(|error| fault(&error, &self.store))
     }
 
     /// Every call starts with its whole time and a clean slate.
@@ -242,37 +210,7 @@ impl Instance {
     }
 }
 
-/// Runs a call to its end, answering its requests. A call that suspends without a request would wait for something that
-/// never comes; it is dropped, which unwinds the component.
-fn drive<T>(
-    request: &Mutex<Request>,
-    register: Register<'_>,
-    call: impl Future<Output = wasmtime::Result<T>>,
-) -> Result<T, Stop> {
-    let mut call = pin!(call);
-    loop {
-        match call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(result) => return result.map_err(Stop::from),
-            Poll::Pending => {
-                let mut request = request.lock().unwrap_or_else(PoisonError::into_inner);
-                let Request::Asked { name, unit } = &*request else { return Err(Stop::Waits) };
-                let answer = register(name, unit);
-                *request = Request::Answered(answer);
-            }
-        }
-    }
-}
-
-/// The answer outside `process`.
-fn refuse(_name: &str, _unit: &str) -> Result<SeriesId, String> {
-    Err("series are registered in process only".into())
-}
-
-fn fault(stop: Stop, store: &Store<Room>) -> Fault {
-    let error = match stop {
-        Stop::Error(error) => error,
-        Stop::Waits => return Fault::Trap("it waits for something, which no component may".into()),
-    };
+fn fault(error: &wasmtime::Error, store: &Store<Room>) -> Fault {
     if matches!(error.downcast_ref::<Trap>(), Some(Trap::Interrupt)) {
         return Fault::Deadline;
     }
@@ -302,7 +240,7 @@ impl Room {
             meter: Meter::new(grant.memory_bytes_max, grant.counters.clone()),
             voice: grant.voice.clone(),
             registered: 0,
-            request: Arc::default(),
+            registrar: Registrar::refusing("series are registered in process only"),
         }
     }
 }
@@ -328,7 +266,7 @@ impl log::Host for Room {
 }
 
 impl registry::Host for Room {
-    async fn register(&mut self, name: String, unit: String) -> Result<u32, String> {
+    fn register(&mut self, name: String, unit: String) -> Result<u32, String> {
         if name.is_empty() || name.len() > SERIES_NAME_BYTES_MAX || unit.len() > UNIT_BYTES_MAX {
             return Err(format!(
                 "a name has 1 to {SERIES_NAME_BYTES_MAX} bytes, a unit up to {UNIT_BYTES_MAX}"
@@ -337,18 +275,7 @@ impl registry::Host for Room {
         if self.registered == REGISTERED_MAX {
             return Err(format!("the instance has registered {REGISTERED_MAX} series, the most it may"));
         }
-        *self.request.lock().unwrap_or_else(PoisonError::into_inner) = Request::Asked { name, unit };
-        let answer = poll_fn(|_| {
-            let mut request = self.request.lock().unwrap_or_else(PoisonError::into_inner);
-            match std::mem::take(&mut *request) {
-                Request::Answered(answer) => Poll::Ready(answer),
-                asked => {
-                    *request = asked;
-                    Poll::Pending
-                }
-            }
-        });
-        let SeriesId(id) = answer.await?;
+        let SeriesId(id) = self.registrar.register(&name, &unit)?;
         if self.known.insert(id) {
             self.registered += 1;
         }

@@ -56,6 +56,7 @@ mod seat;
 mod setup;
 mod state;
 mod stats;
+mod still;
 pub(crate) mod voice;
 pub(crate) mod wasi;
 
@@ -65,6 +66,7 @@ pub use compile::CompileError;
 pub use counters::Counters;
 pub use deployment::record::{Digest, How};
 pub use deployment::shelf::ShelfError;
+pub use desk::Registrar;
 pub use host::{Host, HostError};
 pub use instance::Fault;
 pub use order::{Answer, Artifact, Inheritance, Order, OrderSender};
@@ -77,14 +79,12 @@ pub use stats::{ComponentStats, DeploymentStats, PipelineStats, Stage, Standing}
 /// A cause from wasmtime, whose error type is none of the standard library's.
 pub(crate) type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// The contract of `wit/`, from the gateway's side. Registering a series waits for the pipeline thread, so it is async;
-/// everything else answers at once.
+/// The contract of `wit/`, from the gateway's side. Nothing waits for anybody but the pipeline's thread, which makes the
+/// calls: they are plain ones.
 #[allow(missing_docs, reason = "made from wit/, which is documented")]
 mod bindings {
     wasmtime::component::bindgen!({
         path: "wit/frond-telemetry.wit",
         world: "stateful",
-        imports: { "frond:telemetry/registry.register": async },
-        exports: { default: async },
     });
 }

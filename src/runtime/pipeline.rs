@@ -30,7 +30,7 @@ use crate::sample::{Durability, Reading, SeriesId, StreamId, Timeline};
 use crate::supervise::Beat;
 
 use super::deployment::shelf::Shelf;
-use super::desk::Desk;
+use super::desk::{Clerk, Desk};
 use super::neighbour::Neighbourhood;
 use super::opener::Places;
 use super::order::{Answer, Order};
@@ -119,6 +119,7 @@ impl Pipeline {
             .enable_time()
             .build()
             .expect("a runtime without I/O needs nothing from the system");
+        let mut clerk = Clerk::new(runtime.handle().clone(), self.setup.store.clone());
         self.restore();
         let mut outstanding: Option<oneshot::Receiver<()>> = None;
         let mut next_tick = Instant::now();
@@ -130,7 +131,7 @@ impl Pipeline {
             let event = runtime.block_on(event);
             match event {
                 Event::Stop | Event::StoreGone => break,
-                Event::Group(group) => self.take(group, &runtime),
+                Event::Group(group) => self.take(group, &mut clerk),
                 Event::Order(order, reply) => {
                     // Nobody may be waiting any more.
                     let _ = reply.send(self.roster.obey(order, clock::boottime()));
@@ -142,7 +143,7 @@ impl Pipeline {
                 }
                 Event::Tick => {
                     next_tick = Instant::now() + TICK;
-                    self.tick(&runtime);
+                    self.tick(&mut clerk);
                 }
             }
             if self.roster.has_news() {
@@ -153,7 +154,7 @@ impl Pipeline {
             }
         }
         while let Ok(group) = committed.try_recv() {
-            self.take(group, &runtime);
+            self.take(group, &mut clerk);
         }
         if let Some(previous) = outstanding {
             let _ = runtime.block_on(previous);
@@ -189,7 +190,7 @@ impl Pipeline {
         self.roster.restore(state.components, state.held, state.raised, now);
     }
 
-    fn take(&mut self, group: Committed, runtime: &tokio::runtime::Runtime) {
+    fn take(&mut self, group: Committed, clerk: &mut Clerk) {
         debug_assert!(group.pos > self.position, "groups come in order");
         self.position = group.pos;
         self.hurry |= group.hurry;
@@ -216,21 +217,17 @@ impl Pipeline {
                 line.push(timeline, &readings, now);
                 continue;
             };
-            self.through(runtime, |roster, desk, sink| {
+            self.through(clerk, |roster, desk, sink| {
                 roster.work(&name, (stream, timeline), readings, desk, sink);
             });
         }
     }
 
     /// Lets components work, and takes what they give.
-    fn through(
-        &mut self,
-        runtime: &tokio::runtime::Runtime,
-        work: impl FnOnce(&mut Roster, &mut Desk<'_>, Sink<'_>),
-    ) {
+    fn through(&mut self, clerk: &mut Clerk, work: impl FnOnce(&mut Roster, &mut Desk<'_>, Sink<'_>)) {
         let now = clock::boottime();
         let Pipeline { roster, lines, series, setup, stats, urgent, dirty, .. } = self;
-        let mut desk = Desk { series, store: &setup.store, runtime, now };
+        let mut desk = Desk { series, clerk, now };
         let mut sink = |stream, timeline, Worked { readings, alarms }| {
             let line = lines.entry(stream).or_insert_with(|| retired(stream, &setup.stream_names));
             *dirty = true;
@@ -246,12 +243,12 @@ impl Pipeline {
         work(roster, &mut desk, &mut sink);
     }
 
-    fn tick(&mut self, runtime: &tokio::runtime::Runtime) {
+    fn tick(&mut self, clerk: &mut Clerk) {
         let now = clock::boottime();
         // First what was held back, which belongs into windows that are open still.
-        self.through(runtime, |roster, desk, sink| roster.tick(desk, sink));
+        self.through(clerk, |roster, desk, sink| roster.tick(desk, sink));
         if let Some(around) = self.around.take() {
-            self.through(runtime, |roster, desk, sink| roster.look_around(&around, desk, sink));
+            self.through(clerk, |roster, desk, sink| roster.look_around(&around, desk, sink));
             self.around = Some(around);
         }
         for (stream, line) in &mut self.lines {

@@ -12,9 +12,10 @@ use crate::runtime::bindings::frond::telemetry::types::{Batch, Readings};
 use crate::runtime::code::{self, OpenError};
 use crate::runtime::counters::{Counters, add, bump};
 use crate::runtime::deployment::record::Digest;
+use crate::runtime::desk::Registrar;
 use crate::runtime::exchange::{self, BATCH_ROWS_MAX, Given};
 use crate::runtime::host::Host;
-use crate::runtime::instance::{Exports, Grant, Instance, Register, Unmade};
+use crate::runtime::instance::{Exports, Grant, Instance, Unmade};
 use crate::runtime::lifecycle::{Life, Stand, Tolerance};
 use crate::runtime::outcome::{Outcome, Processed, Reason};
 use crate::runtime::quota::{Excess, Quota, Rates};
@@ -142,7 +143,7 @@ impl Processor {
     }
 
     /// Lets the component work on `readings`, all of one stream, in the order they came. `now` is monotonic. `describe` is
-    /// asked once an instance for each series, `register` when the component makes a series of its own.
+    /// asked once an instance for each series, `registrar` when the component makes a series of its own.
     ///
     /// Blocks for at most the component's deadline for each 8,192 readings, and once more for each announcement of new
     /// series and for a restart.
@@ -151,7 +152,7 @@ impl Processor {
         now: Nanos,
         readings: &[Reading],
         mut describe: impl FnMut(SeriesId) -> SeriesEntry,
-        mut register: impl FnMut(&str, &str) -> Result<SeriesId, String>,
+        registrar: &mut Registrar,
     ) -> Processed {
         self.now = now;
         self.grant.voice.refill(now);
@@ -168,7 +169,7 @@ impl Processor {
                 Ok(()) => {
                     // Waiting for the number of a series counts too: others wait meanwhile.
                     let begun = Instant::now();
-                    let outcome = self.work(rows, &mut describe, &mut register, &mut processed);
+                    let outcome = self.work(rows, &mut describe, registrar, &mut processed);
                     self.spend(begun.elapsed());
                     outcome
                 }
@@ -275,7 +276,7 @@ impl Processor {
         &mut self,
         rows: &[Reading],
         describe: &mut dyn FnMut(SeriesId) -> SeriesEntry,
-        register: Register<'_>,
+        registrar: &mut Registrar,
         processed: &mut Processed,
     ) -> Result<(), Reason> {
         if self.instance.is_none() {
@@ -287,7 +288,7 @@ impl Processor {
         self.quota.give(rows.len());
         exchange::fill(&mut self.batch, rows);
         let called =
-            instance.introduce(rows, describe).and_then(|()| instance.process(&self.batch, register));
+            instance.introduce(rows, describe).and_then(|()| instance.process(&self.batch, registrar));
         let output = match called {
             Ok(output) => output,
             Err(fault) => {

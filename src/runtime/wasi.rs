@@ -9,11 +9,12 @@ use wasmtime::component::{HasData, HasSelf, Linker, Resource, ResourceTable};
 use wasmtime_wasi::cli::{WasiCli, WasiCliView};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView};
 use wasmtime_wasi::p2::DynPollable;
-use wasmtime_wasi::p2::bindings::{cli, clocks, io, random};
+use wasmtime_wasi::p2::bindings::{cli, clocks, io, random, sync};
 use wasmtime_wasi::random::{WasiRandom, WasiRandomView};
 use wasmtime_wasi::{WasiCtx, WasiView};
 
 use crate::runtime::instance::Room;
+use crate::runtime::still::{Still, Stillness};
 use crate::runtime::voice::{Level, Voice};
 
 /// The interfaces that are linked, without their version. Anything else a component imports is refused by name.
@@ -90,8 +91,8 @@ pub(super) fn link(linker: &mut Linker<Room>) -> wasmtime::Result<()> {
     clocks::monotonic_clock::add_to_linker::<Room, HasSelf<Room>>(l, |room| room)?;
     clocks::wall_clock::add_to_linker::<Room, WasiClocks>(l, Room::clocks)?;
     io::error::add_to_linker::<Room, Table>(l, |room| room.ctx().table)?;
-    io::poll::add_to_linker::<Room, Table>(l, |room| room.ctx().table)?;
-    io::streams::add_to_linker::<Room, Table>(l, |room| room.ctx().table)?;
+    sync::io::poll::add_to_linker::<Room, Stillness>(l, |room| Still(room.ctx().table))?;
+    sync::io::streams::add_to_linker::<Room, Stillness>(l, |room| Still(room.ctx().table))?;
     random::insecure::add_to_linker::<Room, WasiRandom>(l, Room::random)?;
     random::insecure_seed::add_to_linker::<Room, WasiRandom>(l, Room::random)?;
     random::random::add_to_linker::<Room, WasiRandom>(l, Room::random)?;

@@ -11,11 +11,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use frond::block::SeriesEntry;
 use frond::config;
-use frond::runtime::{Counters, Host, Outcome, Processed, Processor};
+use frond::runtime::{Counters, Host, Outcome, Processed, Processor, Registrar};
 use frond::sample::{Nanos, Reading, SECOND, SeriesId, Value};
 
 /// Deadline of a call, for a machine that is busy with other tests; and that of calls that are meant to exceed it.
@@ -68,7 +69,22 @@ fn describe(id: SeriesId) -> SeriesEntry {
 
 /// One batch at second `at`, with no series to be registered.
 fn process(processor: &mut Processor, at: i64, readings: &[Reading]) -> Processed {
-    processor.process(at * SECOND, readings, describe, |_, _| Err("no more series".into()))
+    processor.process(at * SECOND, readings, describe, &mut Registrar::refusing("no more series"))
+}
+
+/// Names and units that a component asked for.
+type Asked = Arc<Mutex<Vec<(String, String)>>>;
+
+/// Numbers series from 101 on, and tells which were asked for.
+fn recording() -> (Registrar, Asked) {
+    let asked = Asked::default();
+    let record = asked.clone();
+    let registrar = Registrar::new(move |_, name, unit| {
+        let mut asked = record.lock().unwrap();
+        asked.push((name.to_owned(), unit.to_owned()));
+        Ok(SeriesId(100 + asked.len() as u32))
+    });
+    (registrar, asked)
 }
 
 fn values(processed: &Processed) -> Vec<f64> {

@@ -3,7 +3,6 @@
 //! Batches go through the gateway's own runtime, checks included; what is measured is what a gateway would spend. Nothing is
 //! counted inside the component, so that it runs as fast here as there.
 
-use std::cell::RefCell;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -11,13 +10,13 @@ use serde_json::json;
 
 use super::progress::Progress;
 use super::recording::{Recording, TimeUnit};
-use super::roster::Roster;
+use super::roster::{Roster, Shared};
 use super::workbench::{ComponentArgs, Workbench, refused};
 use crate::cli::exit::Exit;
 use crate::cli::{output, render};
 use crate::config::LogLevel;
 use crate::platform::log;
-use crate::runtime::{Outcome, Processor};
+use crate::runtime::{Outcome, Processor, Registrar};
 use crate::sample::{Nanos, Reading, SECOND, SeriesId, Value};
 
 /// Series of the readings made up when there is no recording, and what times they begin at.
@@ -119,7 +118,8 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Exit> {
 /// A component and the readings it is given over and over.
 struct Mill {
     processor: Processor,
-    roster: RefCell<Roster>,
+    roster: Shared,
+    registrar: Registrar,
     readings: Vec<Reading>,
     /// How far the times move on from one round to the next.
     round: Nanos,
@@ -134,7 +134,9 @@ impl Mill {
         let (from, to) =
             times.fold((Nanos::MAX, Nanos::MIN), |(from, to), time| (from.min(time), to.max(time)));
         let round = to.saturating_sub(from).saturating_add(SECOND / 10);
-        Mill { processor, roster: RefCell::new(roster), readings, round, now: 0 }
+        let roster = Shared::new(roster);
+        let registrar = roster.registrar();
+        Mill { processor, roster, registrar, readings, round, now: 0 }
     }
 
     /// Gives batches for so long; each call's time and readings go to `each`, which says whether to go on. Returns how many
@@ -144,10 +146,9 @@ impl Mill {
         let mut failed = 0;
         loop {
             for batch in self.readings.chunks(rows) {
-                let describe = |id| self.roster.borrow().entry(id).cloned().expect("it is in the recording");
-                let register = |name: &str, unit: &str| self.roster.borrow_mut().number(name, unit);
+                let describe = |id| self.roster.get().entry(id).cloned().expect("it is in the recording");
                 let begun = Instant::now();
-                let processed = self.processor.process(self.now, batch, describe, register);
+                let processed = self.processor.process(self.now, batch, describe, &mut self.registrar);
                 let took = begun.elapsed();
                 failed += u64::from(std::hint::black_box(processed).outcome != Outcome::Processed);
                 if !each(took, batch.len()) || started.elapsed() >= length {

@@ -1,8 +1,10 @@
 //! The series of a recording and those that a component makes: names to numbers, as the gateway's store gives them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::block::SeriesEntry;
+use crate::runtime::Registrar;
 use crate::sample::SeriesId;
 
 /// Most series: what a stream of a gateway may have at most.
@@ -14,6 +16,10 @@ pub(super) struct Roster {
     entries: Vec<SeriesEntry>,
     numbers: HashMap<String, SeriesId>,
 }
+
+/// A roster to which the component at work adds.
+#[derive(Clone)]
+pub(super) struct Shared(Arc<Mutex<Roster>>);
 
 // === impl Roster ===
 
@@ -46,5 +52,23 @@ impl Roster {
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    pub(super) fn new(roster: Roster) -> Shared {
+        Shared(Arc::new(Mutex::new(roster)))
+    }
+
+    pub(super) fn get(&self) -> MutexGuard<'_, Roster> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Numbers series of the component's making by it.
+    pub(super) fn registrar(&self) -> Registrar {
+        let shared = self.clone();
+        Registrar::new(move |_stream, name, unit| shared.get().number(name, unit))
     }
 }

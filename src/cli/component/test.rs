@@ -4,7 +4,6 @@
 //! would give: the readings of one second of the recording. The clock that its pauses after faults go by is the recording's,
 //! so that a run gives the same result every time, however fast it is.
 
-use std::cell::RefCell;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -13,7 +12,7 @@ use anyhow::{Context, bail};
 use super::output::{Form, Rows};
 use super::plot::Plot;
 use super::recording::{Recording, TimeUnit};
-use super::roster::Roster;
+use super::roster::{Roster, Shared};
 use super::summary::{Restart, Summary, Tally, carry};
 use super::workbench::{ComponentArgs, Workbench, refused};
 use crate::block::SeriesEntry;
@@ -71,7 +70,7 @@ struct Run<'a> {
     /// The same without a restart, for comparison.
     steady: Option<Processor>,
     restart_at: Option<u64>,
-    roster: RefCell<Roster>,
+    roster: Shared,
     /// Time of the first reading, and how far the recording has come since.
     first: Nanos,
     now: Nanos,
@@ -99,13 +98,13 @@ pub fn run(args: &TestArgs) -> anyhow::Result<Exit> {
             Ok(processed) => processed,
             Err(error) => return Ok(refused(&error)),
         };
-        rows.write(&processed.readings, &processed.alarms, &run.roster.borrow())?;
+        rows.write(&processed.readings, &processed.alarms, &run.roster.get())?;
         plot.take(batch, &processed.readings, &processed.alarms);
     }
     rows.finish()?;
     let snapshot_bytes = run.processor.snapshot().map(|snapshot| snapshot.len());
     let Run { processor, roster, tally, .. } = run;
-    let roster = roster.into_inner();
+    let roster = roster.get();
     let registered = roster.len() - announced;
     let summary =
         Summary { tally: &tally, counters: processor.counters(), snapshot_bytes, announced, registered };
@@ -138,7 +137,7 @@ impl Run<'_> {
             processor: bench.open()?,
             steady: restart_at.map(|_| bench.open()).transpose()?,
             restart_at: restart_at.map(|at| at as u64),
-            roster: RefCell::new(roster),
+            roster: Shared::new(roster),
             first: readings.first().map_or(0, |reading| reading.time),
             now: 0,
             tally: Tally::default(),
@@ -158,7 +157,7 @@ impl Run<'_> {
         if let Some(steady) = &mut self.steady {
             let expected = work(steady, self.now, batch, &self.roster);
             if let Some(Restart { difference: first @ None, .. }) = &mut self.tally.restart {
-                *first = difference(&expected, &processed, &self.roster.borrow(), self.tally.readings_in);
+                *first = difference(&expected, &processed, &self.roster.get(), self.tally.readings_in);
             }
         }
         self.tally.count(batch, &processed);
@@ -182,9 +181,9 @@ impl Run<'_> {
     }
 }
 
-fn work(processor: &mut Processor, now: Nanos, batch: &[Reading], roster: &RefCell<Roster>) -> Processed {
-    let describe = |id: SeriesId| roster.borrow().entry(id).cloned().unwrap_or_else(nameless);
-    processor.process(now, batch, describe, |name, unit| roster.borrow_mut().number(name, unit))
+fn work(processor: &mut Processor, now: Nanos, batch: &[Reading], roster: &Shared) -> Processed {
+    let describe = |id: SeriesId| roster.get().entry(id).cloned().unwrap_or_else(nameless);
+    processor.process(now, batch, describe, &mut roster.registrar())
 }
 
 fn nameless() -> SeriesEntry {

@@ -8,7 +8,7 @@ use tracing::{error, info, warn};
 use super::phase::{Effect, Event, Terms};
 use super::record::{Digest, How};
 use super::tally::Tally;
-use super::{Cast, Pretended, Probation, Trial, terms};
+use super::{Cast, Probation, Trial, terms};
 use crate::platform::log;
 use crate::runtime::desk::Desk;
 use crate::runtime::opener::Opened;
@@ -129,7 +129,7 @@ impl Seat {
             "new version of a component is open, its trial begins"
         );
         let before = self.processor.as_ref().map(|lead| Tally::of(lead.counters())).unwrap_or_default();
-        let trial = Trial { digest, inheritance, candidate, pretended: Pretended::new(), before };
+        let trial = Trial { digest, inheritance, candidate, pretender: None, before };
         self.deployment.cast = Cast::Trial(Box::new(trial));
         if self.processor.is_none() {
             // Nobody is at work whom it could harm, or be compared with.
@@ -198,8 +198,8 @@ impl Seat {
     /// Gives the version on trial a copy.
     fn rehearse(&mut self, stream: StreamId, readings: &[Reading], desk: &mut Desk<'_>) {
         let Cast::Trial(trial) = &mut self.deployment.cast else { return };
-        let Trial { candidate, pretended, before, .. } = &mut **trial;
-        drop(desk.pretend(candidate, stream, readings, pretended));
+        let Trial { candidate, pretender, before, .. } = &mut **trial;
+        drop(desk.pretend(candidate, stream, readings, pretender));
         let old = self.processor.as_ref().map(|lead| Tally::of(lead.counters()) - *before);
         let wrong = Tally::of(candidate.counters()).judge(old);
         match wrong.map(|wrong| wrong.told(candidate.last_fault())) {

@@ -30,21 +30,18 @@ pub(super) mod record;
 pub(super) mod shelf;
 pub(super) mod tally;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::config;
-use crate::sample::{Nanos, SECOND, SeriesId, StreamId};
+use crate::sample::{Nanos, SECOND};
 
+use super::desk::Registrar;
 use super::order::Inheritance;
 use super::stats::{DeploymentStats, Stage};
 use super::{Counters, Processor};
 use phase::{Effect, Event, Phase, Terms};
 use record::{Digest, History, How, Record, Saved, Version};
 use tally::Tally;
-
-/// Series that a version on trial has asked for, by stream and name: of its own making and nobody else's.
-pub(super) type Pretended = BTreeMap<(StreamId, String), SeriesId>;
 
 /// The deployments of one component: what is under way, and what was.
 #[derive(Debug)]
@@ -81,7 +78,8 @@ struct Trial {
     digest: Digest,
     inheritance: Inheritance,
     candidate: Processor,
-    pretended: Pretended,
+    /// Numbers the series that it makes, once it has worked.
+    pretender: Option<Registrar>,
     /// What was counted of the version at work before.
     before: Tally,
 }

@@ -4,11 +4,10 @@ use std::time::Instant;
 
 use frond::config;
 use frond::runtime::{Host, Outcome, Processor, Reason, Restored};
-use frond::sample::SeriesId;
 
 use super::{
     DEADLINE_SHORT, PATIENCE, TRIGGER, compiler, component, count, describe, float, int, open, process,
-    shared_cache, values,
+    recording, shared_cache, values,
 };
 
 #[test]
@@ -124,23 +123,17 @@ fn a_component_registers_series_while_it_works() {
     let host = Host::new().unwrap();
     let mut guest = open(&host, "misbehave", &[("mode", "derive")]);
     let rows = [float(7, 1, TRIGGER), float(8, 1, 1.0)];
-    let mut asked = Vec::new();
-    let processed = guest.process(0, &rows, describe, |name, unit| {
-        asked.push((name.to_owned(), unit.to_owned()));
-        Ok(SeriesId(100 + asked.len() as u32))
-    });
+    let (mut registrar, asked) = recording();
+    let processed = guest.process(0, &rows, describe, &mut registrar);
     assert_eq!(processed.readings, [float(101, 1, TRIGGER), float(102, 1, 1.0)]);
-    assert_eq!(asked, [("derived/7".into(), "m".into()), ("derived/8".into(), "m".into())]);
+    assert_eq!(*asked.lock().unwrap(), [("derived/7".into(), "m".into()), ("derived/8".into(), "m".into())]);
     assert_eq!(process(&mut guest, 0, &rows).readings, rows);
 
     let mut flood = open(&host, "misbehave", &[("mode", "register-flood")]);
-    let mut next = 100;
-    let processed = flood.process(0, &rows, describe, |_, _| {
-        next += 1;
-        Ok(SeriesId(next))
-    });
+    let (mut registrar, asked) = recording();
+    let processed = flood.process(0, &rows, describe, &mut registrar);
     assert_eq!(values(&processed), [5000.0 - 4096.0, 1.0]);
-    assert_eq!(next, 100 + 4096);
+    assert_eq!(asked.lock().unwrap().len(), 4096);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Components that take more than they may.
 
 use frond::config::{self, Fallback};
-use frond::runtime::{Host, Outcome, Processor, Reason};
+use frond::runtime::{Host, Outcome, Processor, Reason, Registrar};
 use frond::sample::{Reading, SECOND};
 
 use super::{TRIGGER, compiler, component, count, describe, float, process, shared_cache};
@@ -80,7 +80,7 @@ fn a_state_larger_than_it_may_be_is_not_stored() {
     let mut vibration = open(&host, &limited);
     let mut work = |from: i64, to: i64| {
         let rows: Vec<Reading> = (from..to).map(|n| float(1, n * SECOND / 10_000, 1.0)).collect();
-        vibration.process(0, &rows, describe, |_, _| Err("no more series".into()));
+        vibration.process(0, &rows, describe, &mut Registrar::refusing("no more series"));
         vibration.snapshot()
     };
     let small = work(0, 10);

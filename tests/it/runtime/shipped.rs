@@ -3,7 +3,7 @@
 use frond::runtime::{Host, Outcome, Processor, Restored};
 use frond::sample::{Reading, SECOND, SeriesId};
 
-use super::{count, describe, float, int, open, process, values};
+use super::{count, describe, float, int, open, process, recording, values};
 
 #[test]
 fn limits_calibrates_raises_and_clears() {
@@ -34,12 +34,9 @@ fn vibration_gives_features_under_series_of_its_own() {
     let options = [("series", "line/1/*"), ("block", "256"), ("bands", "400-600")];
     let sine = |n: i64| 100.0 * (2.0 * std::f64::consts::PI * n as f64 / 20.0).sin();
     let row = |n: i64| float(1, n * SECOND / 10_000, sine(n));
-    let mut registered: Vec<(String, String)> = Vec::new();
+    let (mut registrar, registered) = recording();
     let mut work = |processor: &mut Processor, rows: &[Reading]| {
-        processor.process(SECOND, rows, describe, |name, unit| {
-            registered.push((name.to_owned(), unit.to_owned()));
-            Ok(SeriesId(100 + registered.len() as u32))
-        })
+        processor.process(SECOND, rows, describe, &mut registrar)
     };
     let mut first = open(&host, "vibration", &options);
     let rows: Vec<Reading> = (0..100).map(row).chain([int(2, 1, 7)]).collect();
@@ -48,6 +45,7 @@ fn vibration_gives_features_under_series_of_its_own() {
     assert_eq!(second.restore_from(first.snapshot().unwrap()), Restored::Taken);
     let processed = work(&mut second, &(100..300).map(row).collect::<Vec<_>>());
     assert_eq!(processed.outcome, Outcome::Processed);
+    let registered = registered.lock().unwrap();
     let names: Vec<&str> = registered.iter().map(|(name, _)| name.as_str()).collect();
     let expected =
         ["rms", "peak", "crest", "kurtosis", "band.400-600"].map(|f| format!("line/1/temperature/{f}"));
