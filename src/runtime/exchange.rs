@@ -85,13 +85,15 @@ pub(super) fn fill(batch: &mut Batch, rows: &[Reading]) {
     batch.integers.clear();
     batch.series.extend(rows.iter().map(|reading| reading.series.0));
     batch.times.extend(rows.iter().map(|reading| reading.time));
-    batch.values.extend(rows.iter().map(|reading| reading.value.as_f64()));
-    for (row, reading) in rows.iter().enumerate() {
-        if let Value::Int(whole) = reading.value {
-            batch.integer_rows.push(row as u32);
-            batch.integers.push(whole);
+    let Batch { values, integer_rows, integers, .. } = batch;
+    values.extend(rows.iter().enumerate().map(|(row, reading)| match reading.value {
+        Value::Float(value) => value,
+        Value::Int(whole) => {
+            integer_rows.push(row as u32);
+            integers.push(whole);
+            reading.value.as_f64()
         }
-    }
+    }));
 }
 
 /// Appends the rows of `batch` that hold to `out`, and returns how many entries did not.
