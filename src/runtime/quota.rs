@@ -15,7 +15,14 @@ use crate::sample::{Nanos, SECOND};
 
 /// What a rate may be ahead of itself: ten seconds' worth. A link that was away for some seconds delivers them at once, and
 /// so does a replay after a crash.
-const BURST: i128 = 10;
+const BURST: i64 = 10;
+
+/// Highest rate of a bucket: a burst of it, in billionths, is still a number of 64 bits. What is configured beyond it, no
+/// component comes near.
+const RATE_MAX: i64 = i64::MAX / SECOND / BURST;
+
+/// Nanoseconds in a token of time, so that all the time there is stays below [`RATE_MAX`].
+const TIME_TOKEN: Nanos = 10;
 
 /// Rates, each a second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,9 +60,9 @@ pub(crate) enum Excess {
 #[derive(Debug)]
 struct Bucket {
     /// Billionths of a token; below zero it is in debt.
-    level: i128,
+    level: i64,
     /// Tokens a second, which are billionths a nanosecond.
-    rate: i128,
+    rate: i64,
 }
 
 // === impl Rates ===
@@ -70,8 +77,7 @@ impl Rates {
 impl Quota {
     /// Full buckets.
     pub(crate) fn new(rates: Rates) -> Quota {
-        // A token of time is a nanosecond.
-        let share = i128::from(rates.share_percent) * i128::from(SECOND) / 100;
+        let share = i64::from(rates.share_percent) * (SECOND / TIME_TOKEN) / 100;
         Quota {
             time: Bucket::full(share),
             readings_in: Bucket::full(rates.readings_in.into()),
@@ -86,7 +92,7 @@ impl Quota {
         let since = now.saturating_sub(self.now.unwrap_or(now)).max(0);
         self.now = Some(now);
         for bucket in [&mut self.time, &mut self.readings_in, &mut self.readings_out, &mut self.alarms] {
-            bucket.add(bucket.rate * i128::from(since));
+            bucket.earn(since);
         }
     }
 
@@ -102,14 +108,15 @@ impl Quota {
 
     /// It is given readings, and may give back as many.
     pub(crate) fn give(&mut self, readings: usize) {
-        self.readings_in.charge(readings as u128);
+        self.readings_in.charge(tokens(readings));
         // Of these it may use all, however many came at once; the next refill takes back what is beyond the burst.
-        self.readings_out.level += tokens(readings as u128);
+        self.readings_out.charge(-tokens(readings));
     }
 
     /// It has taken time.
     pub(crate) fn spend(&mut self, time: Duration) {
-        self.time.charge(time.as_nanos());
+        let nanos = i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
+        self.time.charge(nanos.saturating_mul(SECOND / TIME_TOKEN));
     }
 
     /// How many of the readings it gives back are taken.
@@ -126,34 +133,36 @@ impl Quota {
 // === impl Bucket ===
 
 impl Bucket {
-    fn full(rate: i128) -> Bucket {
-        Bucket { level: rate * i128::from(SECOND) * BURST, rate }
+    fn full(rate: i64) -> Bucket {
+        let rate = rate.min(RATE_MAX);
+        Bucket { level: rate * SECOND * BURST, rate }
     }
 
-    fn add(&mut self, level: i128) {
-        self.level = (self.level + level).min(self.rate * i128::from(SECOND) * BURST);
+    fn earn(&mut self, since: Nanos) {
+        let earned = self.rate.saturating_mul(since);
+        self.level = self.level.saturating_add(earned).min(self.rate * SECOND * BURST);
     }
 
     fn has_any(&self) -> bool {
         self.level > 0
     }
 
-    fn charge(&mut self, count: u128) {
-        self.level = self.level.saturating_sub(tokens(count));
+    fn charge(&mut self, billionths: i64) {
+        self.level = self.level.saturating_sub(billionths);
     }
 
     /// As many of `count` as there are tokens for.
     fn take(&mut self, count: usize) -> usize {
-        let whole = usize::try_from(self.level.max(0) / i128::from(SECOND)).unwrap_or(usize::MAX);
+        let whole = usize::try_from(self.level.max(0) / SECOND).unwrap_or(usize::MAX);
         let taken = count.min(whole);
-        self.charge(taken as u128);
+        self.charge(tokens(taken));
         taken
     }
 }
 
-/// So many tokens in billionths. Counts are of what is in memory, and times of one call, so that this does not overflow.
-fn tokens(count: u128) -> i128 {
-    i128::try_from(count).unwrap_or(i128::MAX / i128::from(SECOND)) * i128::from(SECOND)
+/// So many tokens in billionths. Of what is in memory there are never more than fit.
+fn tokens(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX).saturating_mul(SECOND)
 }
 
 #[cfg(test)]
