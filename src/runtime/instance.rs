@@ -217,9 +217,16 @@ fn fault(error: &wasmtime::Error, store: &Store<Room>) -> Fault {
     if store.data().meter.has_refused() {
         return Fault::Memory;
     }
-    let mut reason = format!("{error:#}").replace(char::is_control, " ");
+    Fault::Trap(reason(error))
+}
+
+/// Why a call failed, on one line of bounded length: the cause, and then where in the code, which is what may be cut off.
+pub(crate) fn reason(error: &wasmtime::Error) -> String {
+    let mut causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+    causes.reverse();
+    let mut reason = causes.join("; ").replace(char::is_control, " ");
     reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
-    Fault::Trap(reason)
+    reason
 }
 
 /// The clock ticks at any time, so one tick more than fit into the deadline.
@@ -286,6 +293,17 @@ impl registry::Host for Room {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reason_begins_with_the_cause() {
+        // Goal: what is cut off is the backtrace. Method: one longer than a reason may be.
+        let trap = wasmtime::Error::from(Trap::UnreachableCodeReached);
+        let told = reason(&trap.context(format!("error while executing at\n{}", "frame ".repeat(1000))));
+        assert!(
+            told.starts_with(&format!("{}; error while executing at frame", Trap::UnreachableCodeReached))
+        );
+        assert_eq!(told.len(), REASON_BYTES_MAX);
+    }
 
     #[test]
     fn a_deadline_is_never_shorter_than_asked() {

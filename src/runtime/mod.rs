@@ -69,6 +69,7 @@ pub use deployment::shelf::ShelfError;
 pub use desk::Registrar;
 pub use host::{Host, HostError};
 pub use instance::Fault;
+pub(crate) use instance::reason;
 pub use order::{Answer, Artifact, Inheritance, Order, OrderSender};
 pub use outcome::{Outcome, Processed, Reason, Restored};
 pub use pipeline::Pipeline;

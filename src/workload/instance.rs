@@ -20,7 +20,7 @@ use super::http::{Refusal, Visit, deliver};
 use super::inbox::Letter;
 use super::opener::Code;
 use super::room::{Return, Room, Tools};
-use crate::runtime::Fault;
+use crate::runtime::{Fault, reason};
 
 /// After so many ticks of the epoch (10 ms each) a call gives way to other tasks.
 const TICKS_AT_A_TIME: u64 = 1;
@@ -30,9 +30,6 @@ const TAKEN_BYTES_MAX: usize = 8 << 20;
 
 /// Cannot happen: what a link brings is asked for when the component is opened.
 const NOT_CALLED: &str = "it does not export what its links want to call";
-
-/// Longest reason of a trap that is logged.
-const REASON_BYTES_MAX: usize = 512;
 
 /// The instance.
 pub(super) struct Instance {
@@ -172,7 +169,5 @@ fn fault(error: &wasmtime::Error, store: &Store<Room>) -> Fault {
     if store.data().meter.has_refused() {
         return Fault::Memory;
     }
-    let mut reason = format!("{error:#}").replace(char::is_control, " ");
-    reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
-    Fault::Trap(reason)
+    Fault::Trap(reason(error))
 }
