@@ -16,7 +16,7 @@ pub enum AskError {
         "no gateway answers at {path}: is frond running, with this configuration, and may you use its socket?"
     )]
     Connect { path: PathBuf, source: std::io::Error },
-    #[error("the gateway at {path} did not answer in time")]
+    #[error("the gateway at {path} did not answer in time; what it was told may still be done")]
     Slow { path: PathBuf },
     #[error("the connection to {path} broke")]
     Broken { path: PathBuf, source: std::io::Error },

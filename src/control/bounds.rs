@@ -43,8 +43,8 @@ pub const REGISTRIES_MAX: usize = 16;
 pub const CREDENTIALS_BYTES_MAX: usize = 8 << 10;
 /// Lines of the history: a month of thirty a day.
 pub const HISTORY_ROWS_MAX: u32 = 1_000;
-/// Bytes of a line's text; with [`HISTORY_ROWS_MAX`] that is 256 KiB.
-pub const HISTORY_TEXT_BYTES_MAX: usize = 256;
+/// Bytes of a line's text; with [`HISTORY_ROWS_MAX`] that is 512 KiB.
+pub const HISTORY_TEXT_BYTES_MAX: usize = 512;
 
 /// The identifier of a component: it becomes a folder, a topic and an MQTT client identifier.
 pub(super) fn component_id(id: &str) -> Result<(), Refusal> {

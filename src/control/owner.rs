@@ -144,8 +144,8 @@ struct Post {
     view: Arc<View>,
     artifact: Arc<Obtained>,
     generation: u64,
-    /// Whether it works, once that is known.
-    outcome: Option<Result<(), String>>,
+    /// Whether it worked when that was first known.
+    first: Option<Result<(), String>>,
 }
 
 /// Who waits for a component, and what becomes of it if it does not work.
@@ -160,6 +160,18 @@ enum Undo {
     Nothing,
     /// What was before is desired again.
     To(Option<Item<Component>>),
+}
+
+// === impl Post ===
+
+impl Post {
+    /// Whether it works, once that is known. What could not be opened may have been since.
+    fn outcome(&self) -> Option<Result<(), String>> {
+        match &self.first {
+            Some(Err(_)) if self.view.works() => Some(Ok(())),
+            first => first.clone(),
+        }
+    }
 }
 
 // === impl ControlHandle ===
@@ -319,7 +331,10 @@ impl Control {
         let mut decision = apply(&self.desired, &self.file, &command);
         let sound = decision.work.as_ref().and_then(|work| self.sound(&work.id));
         let undo = match &decision.work {
-            Some(_) if !decision.changes.is_empty() => Undo::To(sound.clone()),
+            Some(work) if !decision.changes.is_empty() => {
+                // Whatever it lacks at present: it was asked for, and not by mistake.
+                Undo::To(self.desired.components.get(&work.id).cloned())
+            }
             _ => Undo::Nothing,
         };
         decision.changes.extend(former(&self.desired, &decision.changes, sound.as_ref()));

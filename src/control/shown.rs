@@ -56,6 +56,8 @@ pub struct Running {
     pub view: Arc<View>,
     /// What it was made from.
     pub artifact: Arc<Obtained>,
+    /// Whether something else is desired of it, which is looked for or cannot be.
+    pub is_behind: bool,
 }
 
 /// A component, as the lattice and operators see it.
@@ -84,6 +86,9 @@ pub struct Present {
     pub former: Option<String>,
     /// Whether the lattice is told that it is here.
     pub is_here: bool,
+    /// Whether what runs is not what is desired, yet or for the reason told.
+    #[serde(default)]
+    pub is_behind: bool,
     /// What its code is and who vouches for it; not known of the file's, and of one that does not run.
     #[serde(default)]
     pub provenance: Option<Provenance>,
@@ -165,6 +170,7 @@ impl Shown {
                 reason: status.and_then(|status| status.reason),
                 former: None,
                 is_here: view.is_none_or(|view| view.is_present()),
+                is_behind: false,
                 provenance: None,
             }
         });
@@ -188,10 +194,11 @@ impl Shown {
                 origin: item.origin,
                 revision: item.revision,
                 state,
-                reason: status.and_then(|status| status.reason).or_else(|| why.cloned()),
+                reason: why.cloned().or_else(|| status.and_then(|status| status.reason)),
                 former: self.desired.formers.get(id).map(|item| item.spec.reference.clone()),
                 is_here: self.waiting.contains(id)
                     || running.is_some_and(|running| running.view.is_present()),
+                is_behind: running.is_some_and(|running| running.is_behind),
                 provenance: running.map(|running| Provenance::of(&running.artifact)),
             }
         });

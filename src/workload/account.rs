@@ -192,6 +192,11 @@ impl View {
         }
     }
 
+    /// Whether it has an instance, or lacks nothing for one but a link.
+    pub fn works(&self) -> bool {
+        matches!(*self.standing.borrow(), Standing::Ready | Standing::Ungranted(_))
+    }
+
     /// Whether it is there to be called, now or after a pause.
     pub fn is_present(&self) -> bool {
         !matches!(*self.standing.borrow(), Standing::Absent(_))

@@ -12,7 +12,7 @@ use crate::cli::exit::Exit;
 use crate::cli::output;
 use crate::cli::status::GatewayArgs;
 use crate::console::{self, Request};
-use crate::control::{Command, Component, Overview, Present, Replacing, Told};
+use crate::control::{Command, Component, Item, Overview, Present, Replacing, Told};
 
 /// Between two looks. What does not work is taken back well within one.
 const LOOK: Duration = Duration::from_millis(500);
@@ -50,26 +50,34 @@ enum Progress {
     Runs { former: Option<String> },
     /// It is to run and does not, for this reason, if that lasts.
     Waits(String),
-    /// Something else is desired of it again.
-    TakenBack,
+    /// It is not desired like this any more.
+    Gone(Left),
+}
+
+/// What is desired instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    Nothing,
+    Another,
 }
 
 /// Puts it. The exit code is 0 when it runs, and [`Exit::Degraded`] while it waits for somebody.
 pub(super) async fn run(args: PutArgs) -> anyhow::Result<Exit> {
     let PutArgs { id, reference, limit, with, detach, gateway } = args;
-    let component = Component { reference: reference.clone(), limit, config: with, ..Component::default() };
-    let command = Command::Scale { id: id.clone(), component, replacing: Replacing::Allowed };
+    let wanted = Component { reference, limit, config: with, ..Component::default() };
+    let (component, replacing) = (wanted.clone(), Replacing::Allowed);
+    let command = Command::Scale { id: id.clone(), component, replacing };
     match say(&gateway, command).await? {
-        Exit::Ok if !detach && limit > 0 => follow(&gateway, &id, &reference).await,
+        Exit::Ok if !detach && limit > 0 => follow(&gateway, &id, &wanted).await,
         exit => Ok(exit),
     }
 }
 
-async fn follow(gateway: &GatewayArgs, id: &str, reference: &str) -> anyhow::Result<Exit> {
+async fn follow(gateway: &GatewayArgs, id: &str, wanted: &Component) -> anyhow::Result<Exit> {
     let deadline = Instant::now() + FOLLOW_MAX;
     let mut before = None;
     while Instant::now() < deadline {
-        let progress = progress(&overview(gateway).await?, id, reference);
+        let progress = progress(&overview(gateway).await?, id, wanted);
         match &progress {
             Progress::Runs { former: None } => {
                 output::line("it runs");
@@ -79,9 +87,8 @@ async fn follow(gateway: &GatewayArgs, id: &str, reference: &str) -> anyhow::Res
                 output::line(format_args!("it runs, on probation; {former} is back should it fail"));
                 return Ok(Exit::Ok);
             }
-            Progress::TakenBack => {
-                let why = why(gateway, id).await?;
-                eprintln!("frond: {why}; what was before is desired again");
+            Progress::Gone(left) => {
+                eprintln!("frond: {}", why(gateway, id, *left).await?);
                 return Ok(Exit::Failure);
             }
             // Seen twice, it is not about to be taken back.
@@ -100,16 +107,21 @@ async fn follow(gateway: &GatewayArgs, id: &str, reference: &str) -> anyhow::Res
     Ok(Exit::Degraded)
 }
 
-fn progress(overview: &Overview, id: &str, reference: &str) -> Progress {
-    let is_wanted = overview.desired.components.get(id).is_some_and(|item| item.spec.reference == reference);
-    let Some(present) = overview.components.iter().find(|one| one.id == id).filter(|_| is_wanted) else {
-        return Progress::TakenBack;
+fn progress(overview: &Overview, id: &str, wanted: &Component) -> Progress {
+    let Some(Item { spec, .. }) = overview.desired.components.get(id) else {
+        return Progress::Gone(Left::Nothing);
     };
-    let Present { state, reason, former, .. } = present;
-    if present.reference != reference {
-        return Progress::Busy("its artifact is fetched and compiled, and the version before goes on");
-    }
+    let is_it =
+        (&spec.reference, spec.limit, &spec.config) == (&wanted.reference, wanted.limit, &wanted.config);
+    let Some(present) = overview.components.iter().find(|one| one.id == id).filter(|_| is_it) else {
+        return Progress::Gone(Left::Another);
+    };
+    let Present { state, reason, former, is_behind, .. } = present;
     match (state.as_str(), reason) {
+        (_, Some(why)) if *is_behind => Progress::Waits(why.clone()),
+        _ if *is_behind => {
+            Progress::Busy("its artifact is fetched and compiled, and what was before goes on")
+        }
         ("ready", _) => Progress::Runs { former: former.clone() },
         ("fetching", _) => Progress::Busy("its artifact is fetched and compiled"),
         (_, None) => Progress::Busy("it is opened"),
@@ -118,11 +130,25 @@ fn progress(overview: &Overview, id: &str, reference: &str) -> Progress {
 }
 
 /// What the gateway's history says of it.
-async fn why(gateway: &GatewayArgs, id: &str) -> anyhow::Result<String> {
+async fn why(gateway: &GatewayArgs, id: &str, left: Left) -> anyhow::Result<String> {
     let lines: Vec<Told> = console::ask(&gateway.socket()?, Request::History { newest: LINES }).await?;
-    let begins = format!("component {id} is ");
-    let line = lines.into_iter().map(|line| line.text).find(|text| text.starts_with(&begins));
-    Ok(line.unwrap_or_else(|| format!("component {id} is not desired like this any more")))
+    Ok(account(id, left, lines.into_iter().map(|line| line.text)))
+}
+
+/// The newest of the history's lines about it, the newest first, and what is desired now.
+fn account(id: &str, left: Left, mut lines: impl Iterator<Item = String>) -> String {
+    let begins = [format!("component {id} is "), format!("component {id} has failed ")];
+    let is_about_it = |line: &String| begins.iter().any(|begin| line.starts_with(begin));
+    match (lines.find(is_about_it), left) {
+        (Some(line), Left::Another) if line.contains(" is taken back: ") => {
+            format!("{line}; what was before is desired again")
+        }
+        (Some(line), Left::Nothing) if line.contains(" is taken back: ") => {
+            format!("{line}; there was none before")
+        }
+        (Some(line), _) => format!("something else was asked for since: {line}"),
+        (None, _) => format!("component {id} is not desired like this any more"),
+    }
 }
 
 #[cfg(test)]
@@ -130,15 +156,19 @@ mod tests {
     use super::*;
     use crate::control::{Change, Desired, Key, Origin, Spec};
 
-    fn overview(desired: Option<&str>, present: &str, state: &str, reason: Option<&str>) -> Overview {
+    fn component(reference: &str) -> Component {
+        Component { reference: reference.into(), limit: 1, ..Component::default() }
+    }
+
+    fn overview(desired: Option<&str>, is_behind: bool, state: &str, reason: Option<&str>) -> Overview {
         let mut all = Desired::default();
         if let Some(reference) = desired {
-            let spec = Component { reference: reference.into(), limit: 1, ..Component::default() };
-            all.make(&Change::Put(Key::Component("press".into()), Spec::Component(spec)), 1, Origin::Site);
+            let spec = Spec::Component(component(reference));
+            all.make(&Change::Put(Key::Component("press".into()), spec), 1, Origin::Site);
         }
         let present = Present {
             id: "press".into(),
-            reference: present.into(),
+            reference: "as it runs".into(),
             limit: 1,
             annotations: Default::default(),
             limits: None,
@@ -148,6 +178,7 @@ mod tests {
             reason: reason.map(str::to_owned),
             former: (state == "ready").then(|| "old".to_owned()),
             is_here: true,
+            is_behind,
             provenance: None,
         };
         let components = desired.map(|_| present).into_iter().collect();
@@ -156,16 +187,36 @@ mod tests {
 
     #[test]
     fn whoever_waits_is_told_of_what_was_asked_for_and_of_nothing_before_it() {
-        // Goal: a version that still runs is not taken for the new one, and what is gone is seen. Method: each standing.
-        let seen = |desired, present, state, reason| {
-            progress(&overview(desired, present, state, reason), "press", "new")
+        // Goal: what still runs as it was before is not taken for what was asked for, and what is gone is seen. Method: each
+        // standing; a reference that stays with a configuration that does not.
+        let seen = |desired, is_behind, state, reason| {
+            progress(&overview(desired, is_behind, state, reason), "press", &component("new"))
         };
-        assert!(matches!(seen(Some("new"), "old", "ready", None), Progress::Busy(_)));
-        assert!(matches!(seen(Some("new"), "new", "fetching", None), Progress::Busy(_)));
-        assert!(matches!(seen(Some("new"), "new", "opening", None), Progress::Busy(_)));
-        assert_eq!(seen(Some("new"), "new", "ready", None), Progress::Runs { former: Some("old".into()) });
-        assert_eq!(seen(Some("new"), "new", "absent", Some("why")), Progress::Waits("why".into()));
-        assert_eq!(seen(Some("old"), "old", "ready", None), Progress::TakenBack);
-        assert_eq!(seen(None, "old", "ready", None), Progress::TakenBack);
+        assert!(matches!(seen(Some("new"), true, "ready", None), Progress::Busy(_)));
+        assert!(matches!(seen(Some("new"), false, "fetching", None), Progress::Busy(_)));
+        assert!(matches!(seen(Some("new"), false, "opening", None), Progress::Busy(_)));
+        assert_eq!(seen(Some("new"), true, "ready", Some("why")), Progress::Waits("why".into()));
+        assert_eq!(seen(Some("new"), false, "ready", None), Progress::Runs { former: Some("old".into()) });
+        assert_eq!(seen(Some("new"), false, "absent", Some("why")), Progress::Waits("why".into()));
+        assert_eq!(seen(Some("old"), false, "ready", None), Progress::Gone(Left::Another));
+        assert_eq!(seen(None, false, "ready", None), Progress::Gone(Left::Nothing));
+        let wanted = Component { config: vec!["more".into()], ..component("new") };
+        let without = overview(Some("new"), false, "ready", None);
+        assert_eq!(progress(&without, "press", &wanted), Progress::Gone(Left::Another));
+    }
+
+    #[test]
+    fn the_reason_is_the_newest_line_about_it_and_none_of_another_kind() {
+        // Goal: nobody is told that something was taken back that was not. Method: histories, the newest line first.
+        let told = |left, lines: &[&str]| account("press", left, lines.iter().map(|line| (*line).to_owned()));
+        let back = "component press is taken back: it is no WebAssembly component";
+        let others = "component pressing is taken back: no";
+        assert_eq!(told(Left::Another, &[others, back]), format!("{back}; what was before is desired again"));
+        assert_eq!(told(Left::Nothing, &[back]), format!("{back}; there was none before"));
+        let failed = "component press has failed its probation and is taken back: trap";
+        assert_eq!(told(Left::Another, &[failed]), format!("{failed}; what was before is desired again"));
+        let run = "component press is to run file:///b at 1";
+        assert_eq!(told(Left::Another, &[run, back]), format!("something else was asked for since: {run}"));
+        assert_eq!(told(Left::Nothing, &[others]), "component press is not desired like this any more");
     }
 }

@@ -14,7 +14,7 @@ const TELL_MAX: usize = 8;
 impl Control {
     /// What is desired of a component now, unless it is known not to work.
     pub(super) fn sound(&self, id: &str) -> Option<Item<Component>> {
-        let works = self.posts.get(id).is_some_and(|post| !matches!(post.outcome, Some(Err(_))));
+        let works = self.posts.get(id).is_some_and(|post| !matches!(post.outcome(), Some(Err(_))));
         self.desired.components.get(id).filter(|_| works).cloned()
     }
 
@@ -32,7 +32,7 @@ impl Control {
             self.is_due = true;
         }
         if let Some(post) = self.posts.get(&work.id)
-            && matches!(post.outcome, Some(Err(_)))
+            && matches!(post.outcome(), Some(Err(_)))
         {
             self.stop(&work.id).await;
             // Its file may have been replaced since.
@@ -83,9 +83,7 @@ impl Control {
         if let Some(why) = self.unplanned.get(id) {
             return Some(if self.may_wait(id) { Ok(()) } else { Err(why.clone()) });
         }
-        let reference = self.desired.components.get(id).map(|item| &item.spec.reference);
-        let is_found = reference.is_some_and(|text| matches!(self.places.get(text), Some(Place::Found(_))));
-        self.posts.get(id).filter(|_| is_found)?.outcome.clone()
+        self.posts.get(id).filter(|_| self.is_found(id))?.outcome()
     }
 
     /// A component does not work as asked: what was before is desired again.

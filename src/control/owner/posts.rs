@@ -145,7 +145,7 @@ impl Control {
         });
         let (settled, name) = (view.settled(), id.clone());
         self.trials.push(Box::pin(async move { (name, generation, settled.await) }));
-        self.posts.insert(id, Post { plan, member, view, artifact, generation, outcome: None });
+        self.posts.insert(id, Post { plan, member, view, artifact, generation, first: None });
     }
 
     pub(super) async fn stop(&mut self, id: &str) {
@@ -218,7 +218,7 @@ impl Control {
     pub(super) fn settled(&mut self, id: &str, generation: u64, outcome: Result<(), String>) {
         if let Some(post) = self.posts.get_mut(id).filter(|post| post.generation == generation) {
             let failed = outcome.is_err();
-            post.outcome = Some(outcome);
+            post.first = Some(outcome);
             if failed {
                 self.look_again_within(PAUSE_MIN);
             }
@@ -235,12 +235,17 @@ impl Control {
         }
     }
 
+    /// Whether the artifact that is desired of a component is here.
+    pub(super) fn is_found(&self, id: &str) -> bool {
+        let place = self.desired.components.get(id).and_then(|item| self.places.get(&item.spec.reference));
+        matches!(place, Some(Place::Found(_)))
+    }
+
     /// Whether nothing but configuration is missing for a component to begin.
     fn waits(&self, id: &str) -> bool {
-        self.desired.components.get(id).is_some_and(|item| {
-            let is_found = matches!(self.places.get(&item.spec.reference), Some(Place::Found(_)));
-            is_found && !self.posts.contains_key(id) && self.desired.merged(&item.spec.config).is_err()
-        })
+        let item = self.desired.components.get(id);
+        let is_incomplete = item.is_some_and(|item| self.desired.merged(&item.spec.config).is_err());
+        is_incomplete && self.is_found(id) && !self.posts.contains_key(id)
     }
 
     /// Whether that is as it was, or no mistake of whoever asks: wadm takes a configuration away with what an application was
@@ -258,7 +263,8 @@ impl Control {
     pub(super) fn publish(&self) {
         let running = self.posts.iter().map(|(id, post)| {
             let (view, artifact) = (Arc::clone(&post.view), Arc::clone(&post.artifact));
-            (id.clone(), Running { reference: post.plan.reference.clone(), view, artifact })
+            let is_behind = self.is_due || self.unplanned.contains_key(id) || !self.is_found(id);
+            (id.clone(), Running { reference: post.plan.reference.clone(), view, artifact, is_behind })
         });
         let waiting = self.unplanned.keys().filter(|id| self.waits(id)).cloned().collect();
         self.shown.send_replace(Arc::new(Shown {

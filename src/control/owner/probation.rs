@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{Control, Undo};
+use super::{Control, Place, Undo};
 use crate::control::command::{Event, Scaled};
 use crate::control::desired::{Change, Item, Key, Spec};
 use crate::control::probation::{Verdict, judge};
@@ -41,10 +41,13 @@ impl Control {
         };
         // Whoever asked for it is told first; and what runs may still be the version before.
         let post = self.posts.get(id).filter(|post| is_wanted(&post.plan.reference));
-        let Some(post) = post.filter(|_| !self.asked.contains_key(id)) else { return Verdict::Wait };
-        match &post.outcome {
+        if self.asked.contains_key(id) {
+            return Verdict::Wait;
+        }
+        let Some(post) = post else { return self.is_lost(id).map_or(Verdict::Wait, Verdict::Failed) };
+        match post.outcome() {
             None => Verdict::Wait,
-            Some(Err(why)) => Verdict::Failed(why.clone()),
+            Some(Err(why)) => Verdict::Failed(why),
             Some(Ok(())) => {
                 let now = Instant::now();
                 let (generation, since) =
@@ -54,6 +57,15 @@ impl Control {
                 }
                 judge(&post.view.status(), since.elapsed(), self.setup.probation)
             }
+        }
+    }
+
+    /// Why the artifact of a component that has no task is not to be had: after a restart nothing else would run meanwhile.
+    fn is_lost(&self, id: &str) -> Option<String> {
+        let item = self.desired.components.get(id).filter(|_| !self.posts.contains_key(id))?;
+        match self.places.get(&item.spec.reference) {
+            Some(Place::Missing(why)) => Some(why.clone()),
+            _ => None,
         }
     }
 

@@ -130,6 +130,7 @@ mod tests {
             reason: None,
             former: None,
             is_here: true,
+            is_behind: false,
             provenance: None,
         };
         let provider = Provider { reference: "frond+builtin://mqtt".into(), ..Provider::default() };

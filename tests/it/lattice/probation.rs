@@ -83,6 +83,22 @@ async fn a_version_that_fails_on_probation_gives_way_to_the_one_before_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_that_is_lost_on_probation_gives_way_to_the_one_before_it() {
+    // Goal: after a restart the version that is here works, and not none. Method: the file of the version on probation is gone
+    // when the gateway starts.
+    let (mut rig, first, second) = start("1h").await;
+    update(&mut rig, &second).await;
+    rig.site.kill(Role::Gateway).await;
+    std::fs::remove_file(rig.site.folder.join("components/successor.wasm")).unwrap();
+    rig.site.run(Role::Gateway).await;
+    rig.told("host_started", |_| true).await;
+    assert_eq!(rig.data("component_scale_failed").await["image_ref"], second);
+    assert_eq!(rig.data("component_scaled").await["image_ref"], first);
+    assert_eq!(rig.request("press.in", "echo again").await, "press.in again");
+    assert_eq!(former(&rig).await, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_version_that_works_passes_its_probation() {
     // Goal: the version before it is forgotten once the new one has worked for its time, and no sooner than it was called.
     // Method: a probation of a second; a message; what the history says.

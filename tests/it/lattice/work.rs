@@ -157,6 +157,41 @@ async fn what_does_not_work_is_told_and_taken_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slip_takes_nothing_away_that_was_wanted() {
+    // Goal: a component that does not run for want of its file is still wanted after somebody has asked for it with a wrong
+    // one. Method: its file is away at a start; the slip; the file is back and it is asked for again; the slip once more.
+    let mut rig = Rig::start("").await;
+    link_press(&rig).await;
+    rig.config("press", json!({ "out": "press/out" })).await;
+    let (good, typo) = (rig.file("postman"), rig.file("pstman"));
+    let request = |reference: &str| {
+        json!({
+            "component_id": "press", "component_ref": reference, "count": 1, "config": ["press"], "allow_update": true,
+        })
+    };
+    rig.done("component.scale.HOST", &request(&good)).await;
+    rig.data("component_scaled").await;
+    rig.site.kill(Role::Gateway).await;
+    let (file, away) = (rig.site.folder.join("components/postman.wasm"), rig.site.folder.join("away.wasm"));
+    std::fs::rename(&file, &away).unwrap();
+    rig.site.run(Role::Gateway).await;
+    rig.told("host_started", |_| true).await;
+    rig.state("press", "absent").await;
+    for is_away in [true, false] {
+        rig.done("component.scale.HOST", &request(&typo)).await;
+        assert_eq!(rig.data("component_scale_failed").await["image_ref"], typo);
+        let wanted = rig.overview().await.desired.components;
+        assert_eq!(wanted.get("press").map(|item| &item.spec.reference), Some(&good), "away: {is_away}");
+        if is_away {
+            std::fs::rename(&away, &file).unwrap();
+            rig.done("component.scale.HOST", &request(&good)).await;
+            rig.data("component_scaled").await;
+        }
+        assert_eq!(rig.request("press.in", "echo again").await, "press.in again");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn links_may_come_after_their_component_and_change_under_it() {
     // Goal: any order works, as with wash, and what a link grants counts at once. Method: a component that imports a store
     // without any link, then its links one after the other, then a smaller quota.
