@@ -182,9 +182,9 @@ pub async fn link(command: LinkCommand) -> anyhow::Result<Exit> {
             }
             for (key, item) in &overview.desired.links {
                 let key = Key::Link(key.clone());
-                output::line(link_line(&item.spec, &origin(&overview, &key, item.origin), item.revision));
+                output::entry(link_line(&item.spec, &origin(&overview, &key, item.origin), item.revision));
                 for (link, why) in overview.troubles.iter().filter(|(link, _)| *link == item.spec) {
-                    output::line(format_args!("  leads nowhere: {why}, link {}", link.name));
+                    output::entry(format_args!("  leads nowhere: {why}, link {}", link.name));
                 }
             }
             for key in pending(&overview) {
@@ -192,7 +192,7 @@ pub async fn link(command: LinkCommand) -> anyhow::Result<Exit> {
                     && !overview.desired.links.contains_key(link)
                 {
                     let LinkKey { source_id, wit_namespace, wit_package, name, target } = link;
-                    output::line(format_args!(
+                    output::entry(format_args!(
                         "{source_id} -> {target} {wit_namespace}:{wit_package} \"{name}\" is taken away (site, pending)"
                     ));
                 }
@@ -233,14 +233,14 @@ pub async fn config(command: ConfigCommand) -> anyhow::Result<Exit> {
             }
             for (name, item) in &overview.desired.configs {
                 let origin = origin(&overview, &Key::Config(name.clone()), item.origin);
-                output::line(format_args!("{name} ({origin}, revision {})", item.revision));
-                item.spec.iter().for_each(|(key, value)| output::line(format_args!("  {key} = {value}")));
+                output::entry(format_args!("{name} ({origin}, revision {})", item.revision));
+                item.spec.iter().for_each(|(key, value)| output::entry(format_args!("  {key} = {value}")));
             }
             for key in pending(&overview) {
                 if let Key::Config(name) = key
                     && !overview.desired.configs.contains_key(name)
                 {
-                    output::line(format_args!("{name} is taken away (site, pending)"));
+                    output::entry(format_args!("{name} is taken away (site, pending)"));
                 }
             }
             Ok(Exit::Ok)
@@ -266,7 +266,7 @@ pub async fn label(command: LabelCommand) -> anyhow::Result<Exit> {
                 return Ok(Exit::Ok);
             }
             for (key, value) in &overview.labels {
-                output::line(format_args!("{key} = {value} ({})", label_origin(&overview, key).word()));
+                output::entry(format_args!("{key} = {value} ({})", label_origin(&overview, key).word()));
             }
             Ok(Exit::Ok)
         }
@@ -289,7 +289,7 @@ pub async fn provider(command: ProviderCommand) -> anyhow::Result<Exit> {
             }
             for (id, item) in &providers {
                 let (origin, revision) = (item.origin.word(), item.revision);
-                output::line(format_args!("{id} {} ({origin}, revision {revision})", item.spec.reference));
+                output::entry(format_args!("{id} {} ({origin}, revision {revision})", item.spec.reference));
             }
             Ok(Exit::Ok)
         }
@@ -317,7 +317,7 @@ pub async fn components(args: LsArgs) -> anyhow::Result<Exit> {
     }
     for component in &components {
         let origin = component.origin.word();
-        output::line(format_args!(
+        output::entry(format_args!(
             "{} {} ({origin}): {}",
             component.id, component.reference, component.state
         ));
@@ -327,13 +327,13 @@ pub async fn components(args: LsArgs) -> anyhow::Result<Exit> {
                 (None, Some(claims)) => format!("signed by {}, whom nobody here trusts", claims.issuer),
                 (None, None) => "signed by nobody".to_owned(),
             };
-            output::line(format_args!("  sha256:{digest}, {by}"));
+            output::entry(format_args!("  sha256:{digest}, {by}"));
         }
         if let Some(reason) = &component.reason {
-            output::line(format_args!("  {reason}"));
+            output::entry(format_args!("  {reason}"));
         }
         if let Some(former) = &component.former {
-            output::line(format_args!("  on probation; {former} is back should it fail"));
+            output::entry(format_args!("  on probation; {former} is back should it fail"));
         }
     }
     Ok(Exit::Ok)
@@ -351,7 +351,7 @@ pub async fn history(args: HistoryArgs) -> anyhow::Result<Exit> {
         let at =
             Timestamp::from_nanosecond(i128::from(line.at)).map_or(String::new(), |at| format!("{at:.0}"));
         let origin = line.origin.map_or("unknown", |origin| origin.word());
-        output::line(format_args!("{:>6}  {at}  {origin:<10} {}", line.revision, line.text));
+        output::entry(format_args!("{:>6}  {at}  {origin:<10} {}", line.revision, line.text));
     }
     Ok(Exit::Ok)
 }

@@ -159,6 +159,13 @@ async fn an_operator_on_site_sees_and_changes_the_same_state() {
     assert_eq!(frond("component ls").await, "");
     assert_eq!(frond("provider rm clock").await, "successfully stopped provider\n");
     assert_eq!(frond("config rm small").await, "successfully deleted config\n");
+    // Neither does a value command a terminal, nor is it taken for entries of a list, also not by what reads a pipe.
+    frond("config put esc k=v\u{1b}[2J\u{7}\nforged").await;
+    let configs = frond("config ls").await;
+    assert!(configs.ends_with("\n  k = v\\u{1b}[2J\\u{7}\\nforged\n"), "{configs}");
+    frond("label put line=x\u{1b}[31m\nsite").await;
+    let labels = frond("label ls").await;
+    assert!(labels.contains("line = x\\u{1b}[31m\\nsite (site)\n"), "{labels}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
