@@ -13,8 +13,8 @@ use super::status::GatewayArgs;
 use crate::console::{self, Request};
 use crate::control::bounds::HISTORY_ROWS_MAX;
 use crate::control::{
-    Command, Component, Item, Key, Link, LinkKey, Origin, Overview, Pairs, Provenance, Provider, Replacing,
-    Told,
+    Command, Component, Desired, Item, Key, Link, LinkKey, Origin, Overview, Pairs, Provenance, Provider,
+    Replacing, Told,
 };
 use crate::runtime::Answer;
 
@@ -363,16 +363,46 @@ pub(super) async fn overview(gateway: &GatewayArgs) -> anyhow::Result<Overview> 
 
 /// Gives a command and prints the answer.
 pub(super) async fn say(gateway: &GatewayArgs, command: Command) -> anyhow::Result<Exit> {
-    match console::ask(&gateway.socket()?, Request::Control { command }).await? {
+    let before = overview(gateway).await?;
+    let request = Request::Control { command: command.clone() };
+    match console::ask(&gateway.socket()?, request).await? {
         Answer::Done(what) => {
-            // A component is put to work after the answer.
-            output::line(if what.is_empty() { "kept" } else { &what });
+            output::entry(done(&before, &command, what));
             Ok(Exit::Ok)
         }
         Answer::Refused(why) => {
             eprintln!("frond: {why}");
             Ok(Exit::Failure)
         }
+    }
+}
+
+/// What is said of a command that was obeyed. The lattice's own answers, which its clients know, do not tell whether what is
+/// taken away was there.
+fn done(before: &Overview, command: &Command, answer: String) -> String {
+    // Of a shared lattice a gateway holds what it needs: what it does not hold may be there.
+    let is_all_here = before.copy.is_none();
+    let Desired { components, links, configs, .. } = &before.desired;
+    match command {
+        Command::Scale { id, component, .. } if component.limit == 0 => match components.contains_key(id) {
+            true => "gone".to_owned(),
+            false => format!("there is no component {id}"),
+        },
+        Command::DeleteConfig { name } if is_all_here && !configs.contains_key(name) => {
+            format!("there is no configuration {name}")
+        }
+        Command::DeleteLink { source_id, name, wit_namespace, wit_package } if is_all_here => {
+            let asked = (source_id, name, wit_namespace, wit_package);
+            let is_it =
+                |key: &LinkKey| (&key.source_id, &key.name, &key.wit_namespace, &key.wit_package) == asked;
+            match links.keys().any(is_it) {
+                true => answer,
+                false => format!("there is no link {name} of {source_id} ({wit_namespace}:{wit_package})"),
+            }
+        }
+        // A component is put to work after the answer.
+        _ if answer.is_empty() => "kept".to_owned(),
+        _ => answer,
     }
 }
 
@@ -455,4 +485,50 @@ fn link_line(link: &Link, origin: &str, revision: u64) -> String {
         list(&link.source_config),
         list(&link.target_config)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::{Change, Shared, Spec};
+
+    fn overview(changes: &[Change], copy: Option<Shared>) -> Overview {
+        let mut desired = Desired::default();
+        changes.iter().for_each(|change| desired.make(change, 1, Origin::Site));
+        Overview { desired, labels: Pairs::new(), components: Vec::new(), troubles: Vec::new(), copy }
+    }
+
+    #[test]
+    fn whoever_takes_away_what_is_not_there_is_told_so() {
+        // Goal: a slip of the pen is no success. Method: each kind, there and not; in a shared lattice, which may have more
+        // than this gateway; a component that is put.
+        let scale = |id: &str, limit| Command::Scale {
+            id: id.into(),
+            component: Component { limit, ..Component::default() },
+            replacing: Replacing::Allowed,
+        };
+        let config = |name: &str| Command::DeleteConfig { name: name.into() };
+        let link = Link { source_id: "press".into(), name: "v".into(), ..Link::default() };
+        let unlink = |source: &str| Command::DeleteLink {
+            source_id: source.into(),
+            name: "v".into(),
+            wit_namespace: String::new(),
+            wit_package: String::new(),
+        };
+        let all = [
+            Change::Put(Key::Component("press".into()), Spec::Component(Component::default())),
+            Change::Put(Key::Config("small".into()), Spec::Config(Pairs::new())),
+            Change::Put(Key::Link(link.key()), Spec::Link(link)),
+        ];
+        let said = |command: &Command, answer: &str| done(&overview(&all, None), command, answer.into());
+        assert_eq!(said(&scale("press", 0), ""), "gone");
+        assert_eq!(said(&scale("none", 0), ""), "there is no component none");
+        assert_eq!(said(&scale("none", 1), ""), "kept");
+        assert_eq!(said(&config("small"), "deleted"), "deleted");
+        assert_eq!(said(&config("none"), "deleted"), "there is no configuration none");
+        assert_eq!(said(&unlink("press"), "deleted"), "deleted");
+        assert_eq!(said(&unlink("none"), "deleted"), "there is no link v of none (:)");
+        let shared = overview(&all, Some(Shared::default()));
+        assert_eq!(done(&shared, &config("none"), "deleted".into()), "deleted");
+    }
 }

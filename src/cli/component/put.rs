@@ -144,7 +144,7 @@ fn account(id: &str, left: Left, mut lines: impl Iterator<Item = String>) -> Str
             format!("{line}; what was before is desired again")
         }
         (Some(line), Left::Nothing) if line.contains(" is taken back: ") => {
-            format!("{line}; there was none before")
+            format!("{line}; it is not desired any more")
         }
         (Some(line), _) => format!("something else was asked for since: {line}"),
         (None, _) => format!("component {id} is not desired like this any more"),
@@ -212,7 +212,7 @@ mod tests {
         let back = "component press is taken back: it is no WebAssembly component";
         let others = "component pressing is taken back: no";
         assert_eq!(told(Left::Another, &[others, back]), format!("{back}; what was before is desired again"));
-        assert_eq!(told(Left::Nothing, &[back]), format!("{back}; there was none before"));
+        assert_eq!(told(Left::Nothing, &[back]), format!("{back}; it is not desired any more"));
         let failed = "component press has failed its probation and is taken back: trap";
         assert_eq!(told(Left::Another, &[failed]), format!("{failed}; what was before is desired again"));
         let run = "component press is to run file:///b at 1";

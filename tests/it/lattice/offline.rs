@@ -155,7 +155,7 @@ async fn an_operator_on_site_sees_and_changes_the_same_state() {
     rig.state("press", "absent").await;
     let components = frond("component ls").await;
     assert!(components.contains(" (site): absent\n") && components.contains("grants it"), "{components}");
-    assert_eq!(frond("component rm press").await, "kept\n");
+    assert_eq!(frond("component rm press").await, "gone\n");
     assert_eq!(frond("component ls").await, "");
     assert_eq!(frond("provider rm clock").await, "successfully stopped provider\n");
     assert_eq!(frond("config rm small").await, "successfully deleted config\n");
