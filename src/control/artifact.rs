@@ -78,6 +78,35 @@ impl Searcher {
     /// Cancel-safe: what is on flash by then is gone on with.
     pub async fn find(&self, reference: &str) -> Result<Obtained, String> {
         let sources = self.sources.as_ref().map_err(Clone::clone)?;
-        sources.obtain(reference, &self.present).await.map_err(|error| chain(&error).to_string())
+        let found = sources.obtain(reference, &self.present).await;
+        found.map_err(|error| format!("{}{}", chain(&error), hint(reference)))
+    }
+}
+
+/// What helps whoever named a file by its path alone. An image without a colon has neither tag nor digest.
+fn hint(reference: &str) -> &'static str {
+    let is_path =
+        reference.starts_with(['/', '.']) || (reference.ends_with(".wasm") && !reference.contains(':'));
+    if is_path { "; a file is named as file:///absolute/path" } else { "" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::hint;
+
+    #[test]
+    fn whoever_names_a_file_by_its_path_is_told_how_a_file_is_named() {
+        // Goal: a path is not taken for an image that has no tag. Method: paths; what is a file, an object, an image.
+        for path in ["/a/desk.wasm", "./desk.wasm", "../desk", "desk.wasm", "a/desk.wasm"] {
+            assert_eq!(hint(path), "; a file is named as file:///absolute/path", "{path}");
+        }
+        for other in [
+            "file:///a/desk.wasm",
+            "nats://parts/desk.wasm",
+            "ghcr.io/plant/desk",
+            "ghcr.io/plant/desk:1.wasm",
+        ] {
+            assert_eq!(hint(other), "", "{other}");
+        }
     }
 }

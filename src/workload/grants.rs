@@ -91,7 +91,12 @@ pub(super) fn judge(
 ) -> Result<(), String> {
     let word = match grant(import) {
         Grant::Everybody => return Ok(()),
-        Grant::Secret if secrets.is_empty() => return Err(format!("{SECRET} grants it")),
+        Grant::Secret if secrets.is_empty() => {
+            return Err(format!(
+                "{SECRET} grants it; a component of the lattice wants a configuration SECRET_its-name, with backend=frond and \
+                 key=NAME of a [[secret]]"
+            ));
+        }
         Grant::Secret => return Ok(()),
         Grant::Nobody => return Err("nothing grants it: a gateway does not have it".to_owned()),
         Grant::Link(word) => word,
@@ -170,7 +175,10 @@ mod tests {
         for import in ["wasmcloud:secrets/store@0.1.0-draft", "wasmcloud:secrets/reveal@0.1.0-draft"] {
             assert_eq!(judge(import, &[], &secrets), Ok(()));
             let refusal = judge(import, std::slice::from_ref(&keyvalue), &none).unwrap_err();
-            assert!(refusal.starts_with("secrets = {") && refusal.ends_with("grants it"), "{refusal}");
+            for part in ["secrets = {", "grants it; a component of the lattice wants a configuration SECRET_"]
+            {
+                assert!(refusal.contains(part), "{refusal}");
+            }
         }
         assert!(judge("wasi:sockets/tcp@0.2.0", &[keyvalue, target], &secrets).is_err());
     }
