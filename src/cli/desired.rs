@@ -282,14 +282,17 @@ pub async fn label(command: LabelCommand) -> anyhow::Result<Exit> {
 pub async fn provider(command: ProviderCommand) -> anyhow::Result<Exit> {
     match command {
         ProviderCommand::Ls(args) => {
-            let providers = overview(&args.gateway).await?.desired.providers;
+            let Overview { desired, .. } = overview(&args.gateway).await?;
             if args.json {
-                output::line(serde_json::to_string_pretty(&providers)?);
+                output::line(serde_json::to_string_pretty(&providers_in_json(&desired))?);
                 return Ok(Exit::Ok);
             }
-            for (id, item) in &providers {
+            for (id, item) in &desired.providers {
                 let (origin, revision) = (item.origin.word(), item.revision);
                 output::entry(format_args!("{id} {} ({origin}, revision {revision})", item.spec.reference));
+                if let Some(why) = provider_trouble(&desired, &item.spec) {
+                    output::entry(format_args!("  its links lead nowhere: {why}"));
+                }
             }
             Ok(Exit::Ok)
         }
@@ -442,6 +445,20 @@ fn configs_in_json(overview: &Overview) -> Map<String, Value> {
     configs.chain(gone).collect()
 }
 
+/// All providers with what is wrong with them.
+fn providers_in_json(desired: &Desired) -> Map<String, Value> {
+    let providers = desired.providers.iter().map(|(id, item)| {
+        let mut provider = serde_json::to_value(item).expect("texts, numbers and lists of them are JSON");
+        provider["trouble"] = json!(provider_trouble(desired, &item.spec));
+        (id.clone(), provider)
+    });
+    providers.collect()
+}
+
+fn provider_trouble(desired: &Desired, provider: &Provider) -> Option<String> {
+    desired.merged(&provider.config).err()
+}
+
 fn in_json<T: Serialize>(overview: &Overview, key: &Key, item: &Item<T>) -> Value {
     let mut value = serde_json::to_value(item).expect("texts, numbers and lists of them are JSON");
     value["pending"] = json!(pending(overview).any(|other| other == key));
@@ -530,5 +547,21 @@ mod tests {
         assert_eq!(said(&unlink("none"), "deleted"), "there is no link v of none (:)");
         let shared = overview(&all, Some(Shared::default()));
         assert_eq!(done(&shared, &config("none"), "deleted".into()), "deleted");
+    }
+
+    #[test]
+    fn a_provider_whose_configuration_is_missing_is_shown_with_that() {
+        // Goal: what was accepted and does nothing is seen. Method: a provider with a configuration that is there and with one
+        // that is not.
+        let provider = |name: &str| Provider { config: vec![name.into()], ..Provider::default() };
+        let all = [
+            Change::Put(Key::Config("small".into()), Spec::Config(Pairs::new())),
+            Change::Put(Key::Provider("sound".into()), Spec::Provider(provider("small"))),
+            Change::Put(Key::Provider("p3".into()), Spec::Provider(provider("nothere"))),
+        ];
+        let providers = providers_in_json(&overview(&all, None).desired);
+        assert_eq!(providers["sound"]["trouble"], Value::Null);
+        assert_eq!(providers["p3"]["trouble"], "there is no configuration nothere");
+        assert_eq!(providers["p3"]["spec"]["config"], json!(["nothere"]));
     }
 }
