@@ -42,6 +42,9 @@ pub enum OpenError {
          interfaces that go with them"
     )]
     Contract { component: String, source: Cause },
+    /// It has no door: nothing of it would ever be called.
+    #[error("component {component}: {advice}")]
+    Closed { component: String, advice: &'static str },
     /// A secret that it is given is not there.
     #[error("component {component}: a secret that it is given is not to be had")]
     Secret { component: String, source: SecretError },
@@ -116,13 +119,7 @@ pub fn try_open_linked(
 ) -> Result<(), OpenError> {
     let engine = Arc::new(Engine::new()?);
     let code = code::load(&engine.host, component, compiler, cache_dir, &Counters::default())?;
-    link(&engine, component, &code, Secrets::default(), &doors(&engine, &code)).map(|_| ())
-}
-
-/// Every door that a component has, whether a link leads to it or not.
-fn doors(engine: &Engine, code: &Component) -> Vec<Door> {
-    let ty = code.component_type();
-    ty.exports(&engine.host.engine).filter_map(|(name, _)| Door::of_export(name)).collect()
+    link_all(&engine, component, &code).map(|_| ())
 }
 
 // === impl Door ===
@@ -141,6 +138,20 @@ impl Door {
             "wasmcloud:messaging/handler" => Some(Door::Messages),
             "wasi:http/incoming-handler" => Some(Door::Pages),
             _ => None,
+        }
+    }
+
+    /// All that a component exports; or what to say of one that has none.
+    fn among(exports: &[&str]) -> Result<Vec<Door>, &'static str> {
+        let doors: Vec<Door> = exports.iter().filter_map(|name| Door::of_export(name)).collect();
+        let is_processor = |name: &&str| name.starts_with("frond:telemetry/processor@");
+        match doors.is_empty() {
+            false => Ok(doors),
+            true if exports.iter().any(is_processor) => {
+                Err("it is made for a stream: give it a [[component]] and name it in a [[stream]]")
+            }
+            true => Err("it exports nothing that a gateway calls (wasmcloud:messaging/handler, \
+                         wasi:http/incoming-handler)"),
         }
     }
 }
@@ -206,7 +217,7 @@ impl Opener {
                     let prepared = made.and_then(|made| {
                         let code =
                             code::load(&made.host, &component, places.0, places.1, &Counters::default())?;
-                        link(&made, &component, &code, Secrets::default(), &doors(&made, &code)).map(drop)
+                        link_all(&made, &component, &code).map(drop)
                     });
                     drop(reply.send(prepared));
                 }
@@ -245,6 +256,19 @@ fn open(
     refuse_ungranted(engine, workload, &code)?;
     let doors: Vec<Door> = workload.links.iter().filter_map(|link| Door::of_link(&link.end)).collect();
     link(engine, component, &code, secrets, &doors)
+}
+
+/// Links a component by every door that it has, whether a link leads to it or not.
+fn link_all(
+    engine: &Arc<Engine>,
+    component: &config::Component,
+    code: &Component,
+) -> Result<Code, OpenError> {
+    let ty = code.component_type();
+    let exports: Vec<&str> = ty.exports(&engine.host.engine).map(|(name, _)| name).collect();
+    let doors = Door::among(&exports)
+        .map_err(|advice| OpenError::Closed { component: component.name.clone(), advice })?;
+    link(engine, component, code, Secrets::default(), &doors)
 }
 
 fn link(
@@ -287,4 +311,35 @@ fn refuse_ungranted(engine: &Engine, workload: &config::Workload, code: &Compone
         })?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Door;
+
+    #[test]
+    fn a_component_that_nobody_would_call_is_refused_with_what_it_is_for() {
+        // Goal: what can never work does not seem to wait for something. Method: doors of every kind and version, a telemetry
+        // component, a command.
+        let messages = "wasmcloud:messaging/handler@0.2.0";
+        assert_eq!(
+            Door::among(&[messages, "wasi:http/incoming-handler@0.2.2"]),
+            Ok(vec![Door::Messages, Door::Pages])
+        );
+        assert_eq!(Door::among(&["frond:telemetry/processor@0.1.0", messages]), Ok(vec![Door::Messages]));
+        for (exports, why) in [
+            (
+                ["frond:telemetry/processor@0.1.0"].as_slice(),
+                "it is made for a stream: give it a [[component]]",
+            ),
+            (
+                &["wasi:cli/run@0.2.6"],
+                "it exports nothing that a gateway calls (wasmcloud:messaging/handler, wasi:http",
+            ),
+            (&[], "it exports nothing that a gateway calls"),
+        ] {
+            let said = Door::among(exports).unwrap_err();
+            assert!(said.starts_with(why), "{said}");
+        }
+    }
 }

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::rig::{PATIENCE, Rig};
 use crate::nats::eventually;
 use crate::whole::site::Role;
-use crate::workload::Client;
+use crate::workload::{Client, guest};
 
 /// Providers and links by which `press` is asked on the lattice and on site.
 pub async fn link_press(rig: &Rig) {
@@ -106,8 +106,8 @@ async fn a_component_is_started_scaled_updated_and_stopped_by_the_lattice() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_does_not_work_is_told_and_taken_back() {
     // Goal: a bad reference gives an event, never silence; what ran before runs on; nothing that never worked is tried for
-    // ever. Method: a registry that is not there, no such file, a file outside of the folder, no component, a missing configuration, first
-    // as a new component and then as the update of one that works.
+    // ever. Method: a registry that is not there, no such file, a file outside of the folder, no component, components that
+    // nobody would call, a missing configuration, first as a new component and then as the update of one that works.
     let mut rig = Rig::start("").await;
     link_press(&rig).await;
     rig.config("press", json!({})).await;
@@ -118,7 +118,13 @@ async fn what_does_not_work_is_told_and_taken_back() {
         (rig.file("none"), "cannot be read"),
         (outside, "is outside of the folders"),
         (rig.file("noise"), "it is no WebAssembly component"),
+        (rig.file("stranger"), "it exports nothing that a gateway calls"),
+        (rig.file("ungranted"), "it is made for a stream"),
     ];
+    for name in ["stranger", "ungranted"] {
+        let file = rig.site.folder.join("components").join(name).with_extension("wasm");
+        std::fs::copy(guest(name), file).unwrap();
+    }
     let request = |reference: &str, config: &[&str]| {
         json!({
             "component_id": "press", "component_ref": reference, "count": 1, "config": config, "allow_update": true,
