@@ -184,7 +184,7 @@ pub async fn link(command: LinkCommand) -> anyhow::Result<Exit> {
                 let key = Key::Link(key.clone());
                 output::entry(link_line(&item.spec, &origin(&overview, &key, item.origin), item.revision));
                 for (link, why) in overview.troubles.iter().filter(|(link, _)| *link == item.spec) {
-                    output::entry(format_args!("  leads nowhere: {why}, link {}", link.name));
+                    output::entry(format_args!("  trouble: {why}, link {}", link.name));
                 }
             }
             for key in pending(&overview) {
@@ -291,7 +291,7 @@ pub async fn provider(command: ProviderCommand) -> anyhow::Result<Exit> {
                 let (origin, revision) = (item.origin.word(), item.revision);
                 output::entry(format_args!("{id} {} ({origin}, revision {revision})", item.spec.reference));
                 if let Some(why) = provider_trouble(&desired, &item.spec) {
-                    output::entry(format_args!("  its links lead nowhere: {why}"));
+                    output::entry(format_args!("  trouble: {why}"));
                 }
             }
             Ok(Exit::Ok)

@@ -54,6 +54,20 @@ impl Builtin {
     pub fn name(self) -> &'static str {
         NAMES.iter().find(|(_, builtin)| *builtin == self).map_or("", |(name, _)| name)
     }
+
+    /// What the configuration of its links may say, whichever way they lead.
+    pub fn options(self) -> &'static [&'static str] {
+        match self {
+            Builtin::Mqtt => &["topics", "qos", "map", "retain"],
+            Builtin::Nats => &["subscriptions", "subjects"],
+            Builtin::Timer => &["every"],
+            Builtin::KeyValue => &["bytes_max", "keys_max"],
+            Builtin::Blobs => &["bytes_max", "objects_max"],
+            Builtin::HttpServer => &["address", "connections_max", "body_bytes_max", "answer_bytes_max"],
+            Builtin::HttpClient => &["hosts", "answer_bytes_max"],
+            Builtin::Devices => &["devices", "write"],
+        }
+    }
 }
 
 fn has() -> String {

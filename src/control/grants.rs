@@ -1,7 +1,7 @@
 //! A link's configuration, texts by name, to what the same link grants in the gateway's file. Pure.
 //!
 //! Lists are separated by commas: `topics = "orders/#, state/+"`; a map is `"subject = topic, …"`. What a provider does not
-//! know is passed over: manifests written for wasmCloud's own providers say more than a gateway needs.
+//! know is passed over, and told by [`oddity`]: manifests written for wasmCloud's own providers say more than a gateway needs.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,6 +13,15 @@ use crate::artifact::trust::Policy;
 use crate::config::workload as bounds;
 use crate::config::workload::http;
 use crate::config::{self, Access, HttpHost, HttpSource, HttpTarget, LinkEnd, Source, Target};
+
+/// Interfaces of the packages that links may be of.
+const INTERFACES: [(&str, &[&str]); 5] = [
+    ("wasmcloud:messaging", &["handler", "consumer", "types"]),
+    ("wasi:keyvalue", &["store", "atomics", "batch"]),
+    ("wasi:blobstore", &["blobstore", "container", "types"]),
+    ("wasi:http", &["incoming-handler", "outgoing-handler", "types"]),
+    ("frond:device", &["modbus", "serial", "gpio", "types"]),
+];
 
 /// Where links may lead on this gateway.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -112,6 +121,23 @@ pub(super) fn grant(
             if direction == Direction::In { "as a source" } else { "as a target" }
         )),
     }
+}
+
+/// What of a link that grants something is passed over: somebody may have meant another word.
+pub(super) fn oddity(
+    builtin: Builtin,
+    package: &str,
+    interfaces: &[String],
+    values: &Pairs,
+) -> Option<String> {
+    let has = INTERFACES.iter().find(|(name, _)| *name == package).map_or(&[][..], |(_, has)| has);
+    let strange = |known: &[&str], name: &&String| !known.contains(&name.as_str());
+    if let Some(name) = interfaces.iter().find(|name| strange(has, name)) {
+        return Some(format!("{name:?} is no interface of {package} here; it has {}", has.join(", ")));
+    }
+    let options = builtin.options();
+    let key = values.keys().find(|key| strange(options, key))?;
+    Some(format!("{key:?} is no option of {}; it has {}", builtin.name(), options.join(", ")))
 }
 
 fn http_source(values: &Pairs, surroundings: &Surroundings) -> Result<LinkEnd, String> {
@@ -378,5 +404,24 @@ mod tests {
         }
         let many = vec!["a"; bounds::TOPICS_MAX + 1].join(",");
         assert!(ask(Builtin::Mqtt, Direction::In, messaging, &[("topics", &many)]).is_err());
+    }
+
+    #[test]
+    fn what_a_link_says_in_vain_is_told() {
+        // Goal: a misspelt word is seen. Method: an interface and a key that there are not; all that a provider knows, both ways.
+        let odd = |interfaces: &[&str], keys: &[&str]| {
+            let interfaces: Vec<String> = interfaces.iter().map(|one| (*one).to_owned()).collect();
+            let values = keys.iter().map(|key| ((*key).to_owned(), String::new())).collect();
+            oddity(Builtin::Mqtt, "wasmcloud:messaging", &interfaces, &values)
+        };
+        assert_eq!(odd(&["handler", "consumer"], Builtin::Mqtt.options()), None);
+        assert_eq!(
+            odd(&["handler", "nonsense"], &[]).unwrap(),
+            "\"nonsense\" is no interface of wasmcloud:messaging here; it has handler, consumer, types"
+        );
+        assert_eq!(
+            odd(&["handler"], &["qso", "topics"]).unwrap(),
+            "\"qso\" is no option of mqtt; it has topics, qos, map, retain"
+        );
     }
 }

@@ -8,7 +8,7 @@ use super::builtin::Builtin;
 use super::capability::{Clearance, is_secret};
 use super::command::Refusal;
 use super::desired::{Component, Desired, Link};
-use super::grants::{Direction, Surroundings, grant};
+use super::grants::{Direction, Surroundings, grant, oddity};
 use crate::artifact::obtain::Obtained;
 use crate::config::workload::LINKS_MAX;
 use crate::config::{self, Workload};
@@ -54,7 +54,7 @@ pub fn plan(
             continue;
         }
         // A link that grants nothing is told of by `troubles`; what the component misses it is told when it is opened.
-        if let Ok((builtin, end)) = end(desired, surroundings, &item.spec)
+        if let Ok((builtin, end, _)) = end(desired, surroundings, &item.spec)
             && workload.links.len() < LINKS_MAX
         {
             clearance.link(&item.spec, builtin, &end)?;
@@ -64,7 +64,7 @@ pub fn plan(
     Ok(Plan { reference: component.reference.clone(), workload })
 }
 
-/// Links that lead nowhere, with the reason.
+/// Links that lead nowhere, and those that say something in vain, with the reason.
 pub fn troubles(desired: &Desired, surroundings: &Surroundings) -> Vec<(Link, String)> {
     let mut troubles = Vec::new();
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
@@ -72,7 +72,7 @@ pub fn troubles(desired: &Desired, surroundings: &Surroundings) -> Vec<(Link, St
         let link = &item.spec;
         match end(desired, surroundings, link) {
             Err(why) => troubles.push((link.clone(), why)),
-            Ok(_) => {
+            Ok((_, _, odd)) => {
                 let is_provider = desired.providers.contains_key(&link.source_id);
                 let component = if is_provider { &link.target } else { &link.source_id };
                 let count = counts.entry(component).or_default();
@@ -80,17 +80,19 @@ pub fn troubles(desired: &Desired, surroundings: &Surroundings) -> Vec<(Link, St
                 if *count > LINKS_MAX {
                     troubles.push((link.clone(), format!("component {component} has {LINKS_MAX} others")));
                 }
+                troubles.extend(odd.map(|why| (link.clone(), why)));
             }
         }
     }
     troubles
 }
 
+/// The provider, what the link grants, and what it says in vain.
 fn end(
     desired: &Desired,
     surroundings: &Surroundings,
     link: &Link,
-) -> Result<(Builtin, config::LinkEnd), String> {
+) -> Result<(Builtin, config::LinkEnd, Option<String>), String> {
     let (source, target) = (desired.providers.get(&link.source_id), desired.providers.get(&link.target));
     let (provider, direction, names) = match (source, target) {
         (Some(provider), None) => (provider, Direction::In, &link.source_config),
@@ -110,7 +112,8 @@ fn end(
     let mut values = desired.merged(&provider.spec.config)?;
     values.extend(desired.merged(names)?);
     let package = format!("{}:{}", link.wit_namespace, link.wit_package);
-    Ok((builtin, grant(builtin, direction, &package, &values, surroundings)?))
+    let end = grant(builtin, direction, &package, &values, surroundings)?;
+    Ok((builtin, end, oddity(builtin, &package, &link.interfaces, &values)))
 }
 
 /// A limit that was given.
@@ -123,5 +126,44 @@ fn limit(
     match value.parse().ok().filter(|number| (least..=most).contains(number)) {
         Some(number) => Ok(Some(number)),
         None => Err(Refusal::Limit { limit: name, value: value.clone(), least, most }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::command::{Origin, Pairs};
+    use crate::control::desired::{Change, Key, Provider, Spec};
+
+    #[test]
+    fn a_link_that_says_something_in_vain_grants_and_is_shown_with_it() {
+        // Goal: a misspelt key is neither hidden nor an end to what works. Method: a link with one, and what it is made into.
+        let provider =
+            Provider { reference: "frond+builtin://keyvalue-sqlite".into(), ..Provider::default() };
+        let link = Link {
+            source_id: "press".into(),
+            target: "kv".into(),
+            wit_namespace: "wasi".into(),
+            wit_package: "keyvalue".into(),
+            interfaces: vec!["store".into()],
+            target_config: vec!["small".into()],
+            ..Link::default()
+        };
+        let mut desired = Desired::default();
+        for change in [
+            Change::Put(Key::Provider("kv".into()), Spec::Provider(provider)),
+            Change::Put(Key::Link(link.key()), Spec::Link(link.clone())),
+            Change::Put(
+                Key::Config("small".into()),
+                Spec::Config(Pairs::from([("key_max".into(), "3".into())])),
+            ),
+        ] {
+            desired.make(&change, 1, Origin::Site);
+        }
+        let surroundings = Surroundings::default();
+        let said = troubles(&desired, &surroundings);
+        let why = "\"key_max\" is no option of keyvalue-sqlite; it has bytes_max, keys_max";
+        assert_eq!(said, [(link.clone(), why.to_owned())]);
+        assert!(matches!(end(&desired, &surroundings, &link), Ok((Builtin::KeyValue, _, _))));
     }
 }

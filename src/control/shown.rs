@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::command::{Origin, Pairs};
-use super::desired::{Desired, Filed, Key, Link, OfTheFile};
+use super::desired::{Desired, Filed, Item, Key, Link, OfTheFile};
 use crate::artifact::claims::Claims;
 use crate::artifact::obtain::Obtained;
 use crate::artifact::trust::Trust;
@@ -30,7 +30,7 @@ pub struct Shown {
     pub missing: BTreeMap<String, String>,
     /// Those of them that wait for nothing but a configuration: the lattice is told that they are here.
     pub waiting: BTreeSet<String>,
-    /// Links that lead nowhere, and why.
+    /// Links that lead nowhere or say something in vain, and why.
     pub troubles: Arc<Vec<(Link, String)>>,
     /// How the copy of a shared lattice stands; of a lattice of the gateway's own there is none.
     pub copy: Option<Shared>,
@@ -114,7 +114,7 @@ pub struct Overview {
     pub labels: Pairs,
     /// All components.
     pub components: Vec<Present>,
-    /// Links that lead nowhere, and why.
+    /// What is wrong with links.
     pub troubles: Vec<(Link, String)>,
     /// How the copy of a shared lattice stands.
     #[serde(default)]
@@ -241,14 +241,68 @@ impl Shown {
         ))
     }
 
+    /// Links to components that are not the lattice's or not there.
+    fn idle_links(&self) -> impl Iterator<Item = (Link, String)> {
+        let Desired { components, providers, links, .. } = &*self.desired;
+        links.values().filter_map(|Item { spec: link, .. }| {
+            let id = match [&link.source_id, &link.target].map(|end| providers.contains_key(end)) {
+                [true, false] => &link.target,
+                [false, true] => &link.source_id,
+                // Of these it is said elsewhere.
+                _ => return None,
+            };
+            let why = match (self.file.components.contains_key(id), components.contains_key(id)) {
+                (true, _) => {
+                    format!("component {id} is the gateway's own: its links are in its [[component]]")
+                }
+                (false, false) => format!("there is no component {id} here"),
+                (false, true) => return None,
+            };
+            Some((link.clone(), why))
+        })
+    }
+
     /// Everything, for an operator. Values of configurations included: who may use the local socket may read them.
     pub fn overview(&self) -> Overview {
         Overview {
             desired: Desired::clone(&self.desired),
             labels: self.labels(),
             components: self.components(),
-            troubles: self.troubles.to_vec(),
+            troubles: self.troubles.iter().cloned().chain(self.idle_links()).collect(),
             copy: self.copy.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::desired::{Change, Component, Provider, Spec};
+
+    #[test]
+    fn a_link_is_shown_with_why_its_component_does_not_use_it() {
+        // Goal: a link that does nothing is seen. Method: links of a component of the lattice, of one of the file, of none, and
+        // one without a provider.
+        let link = |target: &str| Link { source_id: "mqtt".into(), target: target.into(), ..Link::default() };
+        let links = ["press", "filed", "none"].map(link);
+        let astray = Link { source_id: "press".into(), target: "filed".into(), ..Link::default() };
+        let mut desired = Desired::default();
+        let put = |link: &Link| Change::Put(Key::Link(link.key()), Spec::Link(link.clone()));
+        let ends = [
+            Change::Put(Key::Provider("mqtt".into()), Spec::Provider(Provider::default())),
+            Change::Put(Key::Component("press".into()), Spec::Component(Component::default())),
+        ];
+        for change in links.iter().chain([&astray]).map(put).chain(ends) {
+            desired.make(&change, 1, Origin::Lattice);
+        }
+        let filed = Filed { path: "/filed.wasm".into(), origin: Origin::LocalFile };
+        let file =
+            OfTheFile { components: BTreeMap::from([("filed".into(), filed)]), ..OfTheFile::default() };
+        let shown = Shown { desired: Arc::new(desired), file: Arc::new(file), ..Shown::default() };
+        let why = "component filed is the gateway's own: its links are in its [[component]]";
+        assert_eq!(
+            shown.overview().troubles,
+            [(link("filed"), why.to_owned()), (link("none"), "there is no component none here".to_owned())]
+        );
     }
 }

@@ -111,11 +111,12 @@ async fn an_operator_on_site_sees_and_changes_the_same_state() {
     assert_eq!(frond(put).await, "successfully set link\n");
     assert_eq!(
         frond("link ls").await,
-        "press -> kv wasi:keyvalue/store,atomics \"default\", configurations - -> small (site, revision 3)\n"
+        "press -> kv wasi:keyvalue/store,atomics \"default\", configurations - -> small (site, revision 3)\n  \
+         trouble: there is no component press here, link default\n"
     );
     let elsewhere = "link put press nowhere wasi:http --interface outgoing-handler --name other";
     assert_eq!(frond(elsewhere).await, "successfully set link\n");
-    assert!(frond("link ls").await.contains("  leads nowhere: neither press nor nowhere is a provider"));
+    assert!(frond("link ls").await.contains("  trouble: neither press nor nowhere is a provider"));
     assert_eq!(frond("link rm press wasi:http --name other").await, "successfully deleted link\n");
     assert_eq!(frond("label put line=7").await, "successfully put label\n");
     let labels = frond("label ls").await;
@@ -128,7 +129,10 @@ async fn an_operator_on_site_sees_and_changes_the_same_state() {
     assert_eq!(frond("component ls").await, "");
     let links: Value = serde_json::from_str(&frond("link ls --json").await).unwrap();
     assert_eq!((&links[0]["origin"], &links[0]["spec"]["target"]), (&json!("site"), &json!("kv")));
-    assert_eq!((&links[0]["pending"], &links[0]["trouble"]), (&json!(false), &Value::Null));
+    assert_eq!(
+        (&links[0]["pending"], &links[0]["trouble"]),
+        (&json!(false), &json!("there is no component press here"))
+    );
     let labels: Value = serde_json::from_str(&frond("label ls --json").await).unwrap();
     assert_eq!(labels["site"], json!({ "value": "plant-1", "origin": "local-file" }));
     let history = frond("history --count 3").await;
