@@ -290,6 +290,7 @@ pub async fn provider(command: ProviderCommand) -> anyhow::Result<Exit> {
             for (id, item) in &desired.providers {
                 let (origin, revision) = (item.origin.word(), item.revision);
                 output::entry(format_args!("{id} {} ({origin}, revision {revision})", item.spec.reference));
+                list_configurations(&item.spec.config);
                 if let Some(why) = provider_trouble(&desired, &item.spec) {
                     output::entry(format_args!("  trouble: {why}"));
                 }
@@ -324,6 +325,7 @@ pub async fn components(args: LsArgs) -> anyhow::Result<Exit> {
             "{} {} ({origin}): {}",
             component.id, component.reference, component.state
         ));
+        list_configurations(&component.config);
         if let Some(Provenance { digest, signer, claims }) = &component.provenance {
             let by = match (signer, claims) {
                 (Some(signer), _) => format!("signed by {signer}"),
@@ -487,6 +489,12 @@ fn package(text: &str) -> anyhow::Result<(String, String)> {
 fn pair(text: &str) -> anyhow::Result<(String, String)> {
     let (key, value) = text.split_once('=').with_context(|| format!("{text:?} is not KEY=VALUE"))?;
     Ok((key.to_owned(), value.to_owned()))
+}
+
+fn list_configurations(names: &[String]) {
+    if !names.is_empty() {
+        output::entry(format_args!("  configurations {}", names.join(",")));
+    }
 }
 
 fn link_line(link: &Link, origin: &str, revision: u64) -> String {

@@ -69,6 +69,9 @@ pub struct Present {
     pub reference: String,
     /// Calls at a time.
     pub limit: u32,
+    /// Names of its configurations; none of one of the file.
+    #[serde(default)]
+    pub config: Vec<String>,
     /// Of whoever asked for it.
     pub annotations: Pairs,
     /// What it may take.
@@ -161,6 +164,7 @@ impl Shown {
                 id: id.clone(),
                 reference: format!("file://{path}"),
                 limit: 1,
+                config: Vec::new(),
                 annotations: Pairs::from([("origin".to_owned(), origin.word().to_owned())]),
                 limits: None,
                 origin: *origin,
@@ -189,6 +193,7 @@ impl Shown {
                 id: id.clone(),
                 reference: running.map_or(&item.spec.reference, |running| &running.reference).clone(),
                 limit: item.spec.limit,
+                config: item.spec.config.clone(),
                 annotations: item.spec.annotations.clone(),
                 limits: item.spec.limits.clone(),
                 origin: item.origin,
@@ -278,6 +283,16 @@ impl Shown {
 mod tests {
     use super::*;
     use crate::control::desired::{Change, Component, Provider, Spec};
+
+    #[test]
+    fn a_component_is_shown_with_its_configurations() {
+        // Goal: what somebody gave a component can be read back. Method: one with two configurations.
+        let spec = Component { config: vec!["small".into(), "SECRET_key".into()], ..Component::default() };
+        let mut desired = Desired::default();
+        desired.make(&Change::Put(Key::Component("press".into()), Spec::Component(spec)), 1, Origin::Site);
+        let shown = Shown { desired: Arc::new(desired), ..Shown::default() };
+        assert_eq!(shown.components()[0].config, ["small", "SECRET_key"]);
+    }
 
     #[test]
     fn a_link_is_shown_with_why_its_component_does_not_use_it() {

@@ -170,6 +170,7 @@ mod tests {
             id: "press".into(),
             reference: "as it runs".into(),
             limit: 1,
+            config: Vec::new(),
             annotations: Default::default(),
             limits: None,
             origin: Origin::Site,

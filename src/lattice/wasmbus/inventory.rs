@@ -122,6 +122,7 @@ mod tests {
             id: "c".into(),
             reference: "file:///c.wasm".into(),
             limit: 3,
+            config: Vec::new(),
             annotations: labels.clone(),
             limits: None,
             origin: Origin::Lattice,

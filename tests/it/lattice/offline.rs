@@ -149,7 +149,16 @@ async fn an_operator_on_site_sees_and_changes_the_same_state() {
         (&json!("lattice"), &json!("provider kv is frond+builtin://keyvalue-sqlite"))
     );
     assert_eq!(frond("provider ls").await, "kv frond+builtin://keyvalue-sqlite (lattice, revision 1)\n");
-    assert_eq!(frond("provider put clock frond+builtin://timer").await, "successfully started provider\n");
+    let put = "provider put clock frond+builtin://timer --with small --with none";
+    assert_eq!(frond(put).await, "successfully started provider\n");
+    let providers = frond("provider ls").await;
+    assert!(
+        providers.starts_with("clock frond+builtin://timer (site, revision ")
+            && providers.contains(
+                ")\n  configurations small,none\n  trouble: there is no configuration none\nkv frond+builtin"
+            ),
+        "{providers}"
+    );
     let put = format!("component put press {} --with small", rig.file("postman"));
     let said = frond(&put).await;
     assert!(
@@ -158,7 +167,10 @@ async fn an_operator_on_site_sees_and_changes_the_same_state() {
     );
     rig.state("press", "absent").await;
     let components = frond("component ls").await;
-    assert!(components.contains(" (site): absent\n") && components.contains("grants it"), "{components}");
+    assert!(
+        components.contains(" (site): absent\n  configurations small\n") && components.contains("grants it"),
+        "{components}"
+    );
     assert_eq!(frond("component rm press").await, "gone\n");
     assert_eq!(frond("component ls").await, "");
     assert_eq!(frond("provider rm clock").await, "successfully stopped provider\n");
