@@ -93,7 +93,7 @@ async fn follow(gateway: &GatewayArgs, id: &str, wanted: &Component) -> anyhow::
             }
             // Seen twice, it is not about to be taken back.
             Progress::Waits(why) if before.as_ref() == Some(&progress) => {
-                output::line(format_args!("it waits, and is tried again by itself: {why}"));
+                output::entry(format_args!("it waits, and is tried again by itself: {why}"));
                 return Ok(Exit::Degraded);
             }
             Progress::Waits(_) => {}
