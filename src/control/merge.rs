@@ -122,6 +122,22 @@ pub fn held(desired: &Desired, key: &Key) -> Option<Spec> {
     }
 }
 
+/// Whether the copy is not so already, in value or in who has put it: what was put on site is held also when nothing here
+/// needs it, and the hub may have told of it before it acknowledged it.
+pub fn is_news(desired: &Desired, change: &Change, by: Origin) -> bool {
+    let (key, after) = match change {
+        Change::Put(key, spec) => (key, Some(spec)),
+        Change::Remove(key) => (key, None),
+    };
+    let origin = match key {
+        Key::Link(key) => desired.links.get(key).map(|item| item.origin),
+        Key::Config(name) => desired.configs.get(name).map(|item| item.origin),
+        Key::Component(_) | Key::Former(_) | Key::Provider(_) | Key::Label(_) => None,
+    };
+    let is_anothers = by == Origin::Site && origin.is_some_and(|origin| origin != by);
+    held(desired, key).as_ref() != after || is_anothers
+}
+
 /// The entries that matter here.
 pub fn scope<'a>(desired: &Desired, pending: impl IntoIterator<Item = &'a Key>) -> Scope {
     let on_site = desired.links.values().filter(|item| item.origin == Origin::Site);
@@ -149,8 +165,10 @@ pub fn scope<'a>(desired: &Desired, pending: impl IntoIterator<Item = &'a Key>) 
     sources.chain(configs).chain(waiting).filter(EntryKey::is_possible).collect()
 }
 
-/// What is held of what is out of scope: it goes. What is pending stays.
-pub fn prune(desired: &Desired, pending: &Pending, scope: &Scope) -> Vec<Change> {
+/// What is held of what is out of scope: it goes. What is pending stays. Scope is that of now: while the hub was read,
+/// something may have been put on site that was in nobody's scope when the reading began.
+pub fn prune(desired: &Desired, pending: &Pending) -> Vec<Change> {
+    let scope = scope(desired, pending.keys());
     let links = desired.links.keys().cloned().map(Key::Link);
     let configs = desired.configs.keys().cloned().map(Key::Config);
     let is_out = |key: &Key| {

@@ -213,12 +213,34 @@ fn scope_is_what_concerns_this_gateway_and_nothing_else_is_held() {
             "configuration stray2"
         ]
     );
-    let gone: Vec<String> = prune(&bench.desired, &bench.pending, &scope).iter().map(words).collect();
+    let gone: Vec<String> = prune(&bench.desired, &bench.pending).iter().map(words).collect();
     assert_eq!(gone, ["link default of other to x (wasi:keyvalue) is gone", "configuration stray is gone"]);
     for name in ["", ".", "a.", ".a", "a..b", "a b", "a*", ">", "ü", &"x".repeat(257)] {
         assert!(!EntryKey::Config(name.to_owned()).is_possible(), "{name}");
     }
     assert!(EntryKey::Config("a.b/c=d-e_f".into()).is_possible());
+}
+
+#[test]
+fn what_is_put_on_site_while_others_write_it_or_the_hub_is_read_is_not_let_go() {
+    // Goal: what was put on site, and what the hub has as this site put it, stays. Method: the hub tells of a write before it
+    // acknowledges it, so the copy has it as the lattice's: it is put on site all the same. Two others come while the hub is
+    // read, in nobody's scope when that began: what goes then is what the lattice has changed.
+    let mut bench = Bench::default();
+    bench.hear(&[told("same", Some("1")), told("theirs", Some("1"))]);
+    assert!(is_news(&bench.desired, &config("same", Some("1")), Origin::Site));
+    assert!(!is_news(&bench.desired, &config("same", Some("1")), Origin::Lattice));
+    assert!(is_news(&bench.desired, &config("same", Some("2")), Origin::Lattice));
+    assert!(!is_news(&bench.desired, &config("none", None), Origin::Site));
+    let ours = link("x", "y", &[]);
+    for change in [config("same", Some("1")), Change::Put(Key::Link(ours.key()), Spec::Link(ours))] {
+        bench.desired.make(&change, 1, Origin::Site);
+        assert!(
+            !is_news(&bench.desired, &change, Origin::Site)
+                && !is_news(&bench.desired, &change, Origin::Lattice)
+        );
+    }
+    assert_eq!(prune(&bench.desired, &bench.pending), [config("theirs", None)]);
 }
 
 #[test]

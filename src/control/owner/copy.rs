@@ -161,11 +161,12 @@ impl Copy {
         self.waiting.insert(entry.key.clone(), entry);
     }
 
-    /// Whether this is not older than what is known of an entry.
+    /// Whether this is not older than what is known of an entry. What waits and is older says nothing any more.
     pub(super) fn know(&mut self, key: &EntryKey, revision: u64) -> bool {
         let known = self.known.entry(key.clone()).or_insert(revision);
         let is_newest = *known <= revision;
         *known = revision.max(*known);
+        self.waiting.retain(|other, entry| other != key || entry.revision >= revision);
         is_newest
     }
 
@@ -180,5 +181,30 @@ impl Copy {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_gives_way_to_a_newer_write_from_here() {
+        // Goal: what was written from here is not overwritten with what the hub had before. Method: a word waits for the budget,
+        // a write from here is acknowledged; then a word that is newer than both, and one that is not.
+        let (_words, words) = mpsc::channel(1);
+        let (errands, _errands) = mpsc::channel(1);
+        let mut copy = Copy::new(Ways { lattice: "default".into(), words, errands });
+        let key = EntryKey::Config("c".into());
+        let told = |revision| Entry { key: key.clone(), revision, content: Content::Nothing };
+        copy.put_aside(told(10));
+        assert!(copy.know(&EntryKey::Config("d".into()), 11));
+        assert_eq!(copy.entries(), [told(10)]);
+        assert!(copy.know(&key, 11));
+        assert!(copy.entries().is_empty());
+        copy.put_aside(told(12));
+        copy.put_aside(told(11));
+        assert!(!copy.know(&key, 11) && copy.know(&key, 12));
+        assert_eq!(copy.entries(), [told(12)]);
     }
 }

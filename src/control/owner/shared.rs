@@ -179,10 +179,10 @@ impl Control {
         self.settle().await;
         let Some(copy) = &mut self.copy else { return };
         copy.stage = Stage::Held;
-        copy.read = Some(scope.clone());
         copy.passed_over.retain(|key, _| scope.contains(key));
+        copy.read = Some(scope);
         self.is_due = true;
-        let changes = merge::prune(&self.desired, &copy.pending, &scope);
+        let changes = merge::prune(&self.desired, &copy.pending);
         if !changes.is_empty() {
             let text =
                 format!("{} links and configurations that nothing here needs are let go", changes.len());
@@ -279,7 +279,7 @@ impl Control {
             let put = command.put().filter(|_| by == Origin::Site && answer.is_ok());
             let wanted = put.map_or(changes, |put| vec![put]);
             let news: Vec<Change> =
-                wanted.into_iter().filter(|change| is_news(&self.desired, change)).collect();
+                wanted.into_iter().filter(|change| merge::is_news(&self.desired, change, by)).collect();
             let settled: Vec<Key> =
                 news.iter().map(key_of).filter(|key| copy.pending.contains_key(key)).cloned().collect();
             if is_held && is_newest && !news.is_empty() {
@@ -316,12 +316,4 @@ impl Control {
 fn key_of(change: &Change) -> &Key {
     let (Change::Put(key, _) | Change::Remove(key)) = change;
     key
-}
-
-/// Whether the copy is not so already.
-fn is_news(desired: &crate::control::Desired, change: &Change) -> bool {
-    match change {
-        Change::Put(key, spec) => merge::held(desired, key).as_ref() != Some(spec),
-        Change::Remove(key) => merge::held(desired, key).is_some(),
-    }
 }

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::rig::PATIENCE;
-use super::shared_rig::{Plant, answer, ask, done, link};
+use super::shared_rig::{Gateway, Plant, answer, ask, done, link};
 use crate::nats::eventually;
 use crate::whole::site::Role;
 use crate::whole::wire::Wire;
@@ -187,6 +187,35 @@ async fn a_cut_link_and_changes_at_both_ends_end_as_the_rule_says() {
     assert_eq!(first.put("ours", "4").await, "successfully put config");
     assert_eq!(plant.config("ours").await.as_deref(), Some("4"));
     plant.agree("ours", Some("4")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_put_on_site_stays_while_another_gateway_writes() {
+    // Goal: a key that goes back and forth, and so in and out of scope, costs no other its place. Method: both gateways put one
+    // and the same, the first puts others beside it; all of these are in its copy, and at the hub.
+    let plant = Plant::start("").await;
+    let [first, second] = &plant.gateways;
+    let same = async |gateway: &Gateway, from: &str| {
+        for n in 0..30 {
+            gateway.put("same", &format!("{from}{n}")).await;
+        }
+    };
+    let others = async {
+        for n in 0..30 {
+            first.put(&format!("other{n}"), "1").await;
+        }
+    };
+    tokio::join!(same(first, "a"), same(second, "b"), others);
+    first
+        .sees("nothing is pending", |overview| {
+            overview.copy.as_ref().is_some_and(|copy| copy.is_held && copy.pending.is_empty())
+        })
+        .await;
+    for n in 0..30 {
+        let name = format!("other{n}");
+        assert_eq!(first.config(&name).await.as_deref(), Some("1"), "{name}");
+        assert_eq!(plant.config(&name).await.as_deref(), Some("1"), "{name}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
