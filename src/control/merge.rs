@@ -12,6 +12,9 @@
 //!                                  its acknowledgement got here
 //!   anything else                  the lattice's word wins; ours is dropped, and the history says so
 //! ```
+//! A gateway that leaves the lattice for one of its own keeps what the lattice had, of everything ([`bases`]); when it comes
+//! back, what is not as the lattice had it then is pending, as if the hub had been away all the time ([`join`]).
+//!
 //! The comparison is of values, item by item: two people may change two links of one component at the two ends, and both
 //! changes stay. Whoever changes an item and changes it back has, by this rule, not changed it.
 //!
@@ -122,6 +125,12 @@ pub fn held(desired: &Desired, key: &Key) -> Option<Spec> {
     }
 }
 
+/// Links and configurations that are held.
+fn keys(desired: &Desired) -> impl Iterator<Item = Key> {
+    let links = desired.links.keys().cloned().map(Key::Link);
+    links.chain(desired.configs.keys().cloned().map(Key::Config))
+}
+
 /// Whether the copy is not so already, in value or in who has put it: what was put on site is held also when nothing here
 /// needs it, and the hub may have told of it before it acknowledged it.
 pub fn is_news(desired: &Desired, change: &Change, by: Origin) -> bool {
@@ -169,13 +178,33 @@ pub fn scope<'a>(desired: &Desired, pending: impl IntoIterator<Item = &'a Key>) 
 /// something may have been put on site that was in nobody's scope when the reading began.
 pub fn prune(desired: &Desired, pending: &Pending) -> Vec<Change> {
     let scope = scope(desired, pending.keys());
-    let links = desired.links.keys().cloned().map(Key::Link);
-    let configs = desired.configs.keys().cloned().map(Key::Config);
     let is_out = |key: &Key| {
         let entry = EntryKey::of(key);
         !pending.contains_key(key) && entry.is_none_or(|entry| !scope.contains(&entry))
     };
-    links.chain(configs).filter(is_out).map(Change::Remove).collect()
+    keys(desired).filter(is_out).map(Change::Remove).collect()
+}
+
+/// What the lattice had of everything, when it is left: of 512 items at most, and of those that are pending. It is kept in
+/// `state.db` only.
+pub fn bases(desired: &Desired, pending: &Pending) -> Pending {
+    let mut bases = pending.clone();
+    for key in keys(desired) {
+        let base = Base::of(held(desired, &key).as_ref());
+        bases.entry(key).or_insert(base);
+    }
+    bases
+}
+
+/// What is pending when a lattice is joined: what is not as it was when that was left. The first time there is nothing that
+/// it had, and everything is pending.
+pub fn join(desired: &Desired, bases: &Pending) -> Pending {
+    let mut pending = bases.clone();
+    for key in keys(desired) {
+        pending.entry(key).or_insert(Base::of(None));
+    }
+    pending.retain(|key, base| *base != Base::of(held(desired, key).as_ref()));
+    pending
 }
 
 /// What is pending after changes on site: `Some` is written, `None` taken away.
@@ -259,9 +288,7 @@ fn items(
     why: &mut Option<String>,
 ) -> Vec<(Key, Option<Spec>)> {
     let known = |key: &Key| EntryKey::of(key).as_ref() == Some(&entry.key);
-    let here =
-        desired.links.keys().cloned().map(Key::Link).chain(desired.configs.keys().cloned().map(Key::Config));
-    let here = here.chain(pending.keys().cloned()).filter(known);
+    let here = keys(desired).chain(pending.keys().cloned()).filter(known);
     let mut items: BTreeMap<Key, Option<Spec>> = here.map(|key| (key, None)).collect();
     match (&entry.key, &entry.content) {
         (_, Content::Nothing) => {}

@@ -28,8 +28,8 @@ use super::desired::{Change, Component, Desired, Item, Link, OfTheFile};
 use super::grants::Surroundings;
 use super::plan::{Plan, troubles};
 use super::probation::{LOOK_EVERY, former};
-use super::record;
 use super::shown::{Shown, Told};
+use super::{pending, record};
 use crate::artifact::obtain::Obtained;
 use crate::artifact::registry;
 use crate::platform::clock::{self, WallClock};
@@ -307,18 +307,19 @@ impl Control {
     async fn restore(&mut self) -> Result<(), KeepError> {
         let rows = self.setup.keeper.rows().await?;
         let newest = self.setup.keeper.lines(1).await?.first().map_or(0, |line| line.revision);
-        let rows = self.restore_copy(rows, newest).await;
-        let (desired, unread) = record::read(&rows, newest);
+        let kept = pending::sort(rows);
+        let (desired, unread) = record::read(&kept.items, newest);
         if unread > 0 {
             warn!(
                 rows = unread,
                 "part of the desired state cannot be read; it was written by another version of frond"
             );
         }
-        if !rows.is_empty() {
-            info!(items = rows.len() - unread, revision = desired.revision, "desired state restored");
+        if !kept.items.is_empty() {
+            info!(items = kept.items.len() - unread, revision = desired.revision, "desired state restored");
         }
         self.desired = Arc::new(desired);
+        self.restore_copy(kept).await;
         self.troubles = Arc::new(troubles(&self.desired, &self.setup.surroundings));
         Ok(())
     }

@@ -14,6 +14,8 @@ use crate::workload::{Row, Write};
 const PENDING: u8 = 6;
 /// The name of such a row is the lattice's.
 const MEMBERSHIP: u8 = 7;
+/// In place of it, once the lattice was left: what is pending then is what that lattice had.
+const LEFT: u8 = 9;
 /// The version of a row's content.
 const VERSION: u8 = 1;
 
@@ -32,6 +34,8 @@ pub(super) struct Kept {
     pub pending: Pending,
     /// The lattice of which a copy is held.
     pub lattice: Option<String>,
+    /// The lattice that was left last, if none was joined since.
+    pub left: Option<String>,
     /// Rows that say nothing.
     pub unread: usize,
 }
@@ -52,26 +56,35 @@ pub(super) fn write(key: &Key, base: Option<&Base>, revision: u64) -> Write {
 }
 
 /// From now on the copy is this lattice's.
-pub(super) fn join(lattice: &str, revision: u64) -> Write {
-    let (name, origin) = (lattice.to_owned(), Origin::Lattice as u8);
-    Write::Put(Row { kind: MEMBERSHIP, name, revision, origin, content: vec![VERSION] })
+pub(super) fn join(lattice: &str, revision: u64) -> [Write; 2] {
+    instead(LEFT, MEMBERSHIP, lattice, revision)
 }
 
 /// From now on it is not.
-pub(super) fn leave(lattice: &str) -> Write {
-    Write::Delete { kind: MEMBERSHIP, name: lattice.to_owned() }
+pub(super) fn leave(lattice: &str, revision: u64) -> [Write; 2] {
+    instead(MEMBERSHIP, LEFT, lattice, revision)
+}
+
+fn instead(before: u8, after: u8, lattice: &str, revision: u64) -> [Write; 2] {
+    let (name, origin) = (lattice.to_owned(), Origin::Lattice as u8);
+    let row = Row { kind: after, name: name.clone(), revision, origin, content: vec![VERSION] };
+    [Write::Delete { kind: before, name }, Write::Put(row)]
 }
 
 /// Tells rows apart.
 pub(super) fn sort(rows: Vec<Row>) -> Kept {
     let mut kept = Kept::default();
+    let mut newest = 0;
     for row in rows {
         match row.kind {
             PENDING => match read(&row) {
                 Some(Content { key, base }) => drop(kept.pending.insert(key, base)),
                 None => kept.unread += 1,
             },
-            MEMBERSHIP => kept.lattice = Some(row.name),
+            // Of several lattices that were joined or left the last one counts.
+            MEMBERSHIP | LEFT if row.revision < newest => {}
+            MEMBERSHIP => (newest, kept.lattice, kept.left) = (row.revision, Some(row.name), None),
+            LEFT => (newest, kept.lattice, kept.left) = (row.revision, None, Some(row.name)),
             _ => kept.items.push(row),
         }
     }
@@ -119,12 +132,36 @@ mod tests {
                 r#"4 c {"key":{"Config":"c"},"base":"a3328264ad1ca994dcc4acfdc4dbdff028cd7913c511651eb25e401e0810c408"}"#,
             ]
         );
-        rows.push(row(join("default", 4)));
+        let [away, there] = join("default", 4);
+        assert_eq!(away, Write::Delete { kind: 9, name: "default".into() });
+        rows.push(row(there));
         rows.push(Row { content: vec![9], ..rows[0].clone() });
         rows.push(Row { kind: 4, ..rows[0].clone() });
         let kept = sort(rows);
         assert_eq!((kept.pending, kept.lattice.as_deref()), (pending, Some("default")));
         assert_eq!((kept.items.len(), kept.unread), (1, 1));
         assert_eq!(write(&Key::Config("c".into()), None, 5), Write::Delete { kind: 6, name: "4 c".into() });
+    }
+
+    #[test]
+    fn the_lattice_that_was_joined_or_left_last_counts() {
+        // Goal: bases are never taken for another lattice's. Method: rows of several, in both orders, and the bytes of one.
+        let row = |[_, put]: [Write; 2]| match put {
+            Write::Put(row) => row,
+            Write::Delete { .. } => unreachable!(),
+        };
+        let left = row(leave("b", 5));
+        assert_eq!((left.kind, left.name.as_str(), left.content.as_slice()), (9, "b", [1].as_slice()));
+        assert_eq!(leave("b", 5)[0], Write::Delete { kind: 7, name: "b".into() });
+        let last = |rows: &[Row]| {
+            let [there, back] = [rows.to_vec(), rows.iter().rev().cloned().collect()].map(sort);
+            let kept = (there.lattice, there.left);
+            assert_eq!(kept, (back.lattice, back.left));
+            kept
+        };
+        let (first, again) = (row(join("z", 4)), row(join("a", 6)));
+        assert_eq!(last(&[]), (None, None));
+        assert_eq!(last(&[first.clone(), left.clone()]), (None, Some("b".into())));
+        assert_eq!(last(&[first, left, again]), (Some("a".into()), None));
     }
 }

@@ -244,6 +244,33 @@ fn what_is_put_on_site_while_others_write_it_or_the_hub_is_read_is_not_let_go() 
 }
 
 #[test]
+fn the_rule_holds_across_a_lattice_of_the_gateways_own() {
+    // Goal: what others deleted meanwhile stays deleted, and what was changed here meets the rule. Method: out of the lattice
+    // and into it again; between, one is changed here, one there, one at both ends, one is taken away here and one is put.
+    let mut bench = Bench::default();
+    bench.hear(&["away", "both", "gone", "mine"].map(|name| told(name, Some("1"))));
+    let left = bases(&bench.desired, &bench.pending);
+    for (name, value) in [("away", None), ("both", Some("2")), ("mine", Some("2")), ("new", Some("2"))] {
+        bench.desired.make(&config(name, value), 1, Origin::Site);
+    }
+    bench.pending = join(&bench.desired, &left);
+    let there =
+        [("away", Some("1")), ("both", Some("3")), ("gone", None), ("mine", Some("1")), ("new", None)];
+    let said = bench.hear(&there.map(|(name, value)| told(name, value)));
+    let dropped = "configuration both: the change made on site is dropped, the lattice has another one than this gateway knew of";
+    assert_eq!(said, [dropped, "the lattice: configuration gone is gone"]);
+    let offered = offers(&bench.desired, &bench.pending);
+    let offered: Vec<_> = offered.iter().map(|offer| (name(&offer.key), offer.ours.is_some())).collect();
+    let expected = [("mine", true), ("new", true), ("away", false)];
+    assert_eq!(offered, expected.map(|(name, is_there)| (format!("configuration {name}"), is_there)));
+    assert_eq!((bench.config("mine").as_deref(), bench.config("gone")), (Some("2"), None));
+    // The first time the lattice is known to have had nothing.
+    let first = join(&bench.desired, &Pending::new());
+    assert_eq!(first.len(), 3);
+    assert!(first.values().all(|base| *base == Base::of(None)));
+}
+
+#[test]
 fn what_cannot_be_read_or_is_too_much_is_passed_over_and_what_was_held_stays() {
     // Goal: a controller's slip stops no machine. Method: good words, then bad ones about the same: unreadable, of another
     // source, of another kind, more bytes than a gateway takes.
@@ -302,6 +329,35 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
 }
 
 proptest! {
+    // Goal: a lattice of the gateway's own is to the rule what a hub is that is away. Method: any changes on site, then any
+    // others in a lattice of its own, or on site without one; what is pending afterwards is the same.
+    #[test]
+    fn what_is_changed_in_a_lattice_of_its_own_is_pending_as_if_the_hub_had_been_away(
+        before in proptest::collection::vec((0usize..3, proptest::option::of(0u8..3)), 0..8),
+        after in proptest::collection::vec((0usize..3, proptest::option::of(0u8..3)), 0..8),
+    ) {
+        let mut bench = Bench::default();
+        bench.hear(&[told("a", Some("0")), told("b", Some("1"))]);
+        let mut own: Option<(Desired, Pending)> = None;
+        for (turn, (item, value)) in before.iter().chain(&after).enumerate() {
+            if turn == before.len() {
+                own = Some((bench.desired.clone(), bases(&bench.desired, &bench.pending)));
+            }
+            let value = value.map(|value| value.to_string());
+            let name = ["a", "b", "c"][*item];
+            if bench.config(name) != value {
+                let change = config(name, value.as_deref());
+                if let Some((desired, _)) = &mut own {
+                    desired.make(&change, 1, Origin::Lattice);
+                }
+                bench.on_site(change).unwrap();
+            }
+        }
+        let (desired, left) =
+            own.unwrap_or_else(|| (bench.desired.clone(), bases(&bench.desired, &bench.pending)));
+        prop_assert_eq!(join(&desired, &left), bench.pending);
+    }
+
     // Goal: whatever both ends do, and wherever the link breaks, one undisturbed meeting makes them agree; nothing is pending
     // then, and an item that only one end has touched since they last agreed has that end's value. Method: any moves, against
     // two gateways and a hub by the rule.

@@ -86,8 +86,6 @@ pub(super) struct Copy {
     pub(super) words: Option<mpsc::Receiver<Word>>,
     pub(super) errands: mpsc::Sender<Errand>,
     pub(super) stage: Stage,
-    /// Whether the copy is of this lattice, or nothing of it has ever been read.
-    pub(super) is_joined: bool,
     pub(super) pending: Pending,
     /// Numbers of the newest that was told of an entry since the hub came.
     pub(super) known: BTreeMap<EntryKey, u64>,
@@ -110,7 +108,6 @@ impl Copy {
             words: Some(words),
             errands,
             stage: Stage::Away,
-            is_joined: false,
             pending: Pending::new(),
             known: BTreeMap::new(),
             waiting: BTreeMap::new(),

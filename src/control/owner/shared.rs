@@ -11,8 +11,8 @@
 //! [`Word::Done`]. The rule by which both are joined again is [`crate::control::merge`].
 //!
 //! Power: a change on site and its mark of being pending are one transaction, and so are the end of that mark and what the
-//! history says of it. A cut between the hub's acknowledgement and our knowing of it leaves an item pending that the hub
-//! has: both say the same, and it is settled.
+//! history says of it; to come into a lattice, or to leave it with what it had, is one, too. A cut between the hub's
+//! acknowledgement and our knowing of it leaves an item pending that the hub has: both say the same, and it is settled.
 //! When full: words wait for the budget of changes, the newest of each entry only: at most one of each entry in scope.
 
 use std::collections::BTreeSet;
@@ -25,13 +25,12 @@ use tracing::{error, info, warn};
 use super::copy::{Errand, Stage, Word};
 use super::{Control, Request};
 use crate::control::apply::{Decision, apply};
-use crate::control::bounds::HISTORY_ROWS_MAX;
 use crate::control::command::{Command, Origin, Refusal};
 use crate::control::desired::{Change, Key};
-use crate::control::merge::{self, EntryKey, Offer, Scope, Turn};
-use crate::control::{pending, record};
+use crate::control::merge::{self, EntryKey, Offer, Pending, Scope, Turn};
+use crate::control::pending::{self, Kept};
+use crate::control::record;
 use crate::platform::clock;
-use crate::workload::{KeepError, Line, Row, Save, Write};
 
 /// Longest time that a change may take at the hub: a reading, and a few writes if others write too, on a slow link. The
 /// local socket has patience for a second more.
@@ -47,34 +46,40 @@ impl Control {
         self.copy.as_ref().and_then(|copy| copy.again)
     }
 
-    /// From rows: what is pending, and whether the copy is this lattice's. Returns the rows of the desired state.
-    pub(super) async fn restore_copy(&mut self, rows: Vec<Row>, newest: u64) -> Vec<Row> {
-        let kept = pending::sort(rows);
-        if kept.unread > 0 {
-            warn!(rows = kept.unread, "changes made on site cannot be read and will not reach the lattice");
+    /// From rows, once what is desired is restored: what is pending. To come into a lattice or to leave it is one transaction,
+    /// told in the history; if it cannot be kept it is tried again at the next start.
+    pub(super) async fn restore_copy(&mut self, kept: Kept) {
+        let Kept { pending: before, lattice, left, unread, .. } = kept;
+        if unread > 0 {
+            warn!(rows = unread, "changes made on site cannot be read and will not reach the lattice");
         }
-        match &mut self.copy {
-            Some(copy) => {
-                copy.is_joined = kept.lattice.as_deref() == Some(copy.lattice.as_str());
-                copy.pending = kept.pending;
+        let revision = self.desired.revision + 1;
+        let (pending, membership, text) = match (&mut self.copy, lattice) {
+            (Some(copy), Some(lattice)) if copy.lattice == lattice => {
+                copy.pending = before;
+                return;
             }
-            // The lattice is the gateway's own again: so is everything that was another's.
-            None if kept.lattice.is_some() || !kept.pending.is_empty() => {
-                let marks = kept.pending.keys().map(|key| pending::write(key, None, 0));
-                let writes = marks.chain(kept.lattice.as_deref().map(pending::leave)).collect();
+            (Some(copy), _) => {
+                let is_back = left.as_deref() == Some(copy.lattice.as_str());
+                let bases = if is_back { before.clone() } else { Pending::new() };
+                copy.pending = merge::join(&self.desired, &bases);
+                let text = format!(
+                    "the gateway is in the shared lattice {}; {} links and configurations are brought along",
+                    copy.lattice,
+                    copy.pending.len()
+                );
+                (copy.pending.clone(), pending::join(&copy.lattice, revision), text)
+            }
+            (None, Some(lattice)) => {
                 let text = "the lattice is the gateway's own again".to_owned();
-                let line = Line {
-                    revision: newest,
-                    at: self.setup.clock.stamp().0,
-                    origin: Origin::LocalFile as u8,
-                    text,
-                };
-                // If it cannot be kept it is tried again at the next start.
-                let _ = self.setup.keeper.save(Save { writes, line, lines_max: HISTORY_ROWS_MAX }).await;
+                (merge::bases(&self.desired, &before), pending::leave(&lattice, revision), text)
             }
-            None => {}
-        }
-        kept.items
+            (None, None) => return,
+        };
+        let keys: BTreeSet<&Key> = before.keys().chain(pending.keys()).collect();
+        let marks = keys.into_iter().map(|key| pending::write(key, pending.get(key), revision));
+        let writes = marks.chain(membership).collect();
+        let _ = self.keep_with(&[], Origin::LocalFile, record::cut(text), writes).await;
     }
 
     /// Whether what is held may lack what the hub has for a component: plans wait until it has been read.
@@ -173,9 +178,6 @@ impl Control {
 
     /// Everything in scope has been told.
     async fn complete(&mut self, scope: Scope, offers: oneshot::Sender<Vec<Offer>>) {
-        if let Err(error) = self.join().await {
-            error!(%error, "state.db does not take the copy of the lattice");
-        }
         self.settle().await;
         let Some(copy) = &mut self.copy else { return };
         copy.stage = Stage::Held;
@@ -191,37 +193,6 @@ impl Control {
         }
         let Some(copy) = &self.copy else { return };
         let _ = offers.send(merge::offers(&self.desired, &copy.pending));
-    }
-
-    /// The first time in a lattice: what the gateway had of its own becomes pending, and so is offered.
-    async fn join(&mut self) -> Result<(), KeepError> {
-        let Some(copy) = &mut self.copy else { return Ok(()) };
-        if copy.is_joined {
-            return Ok(());
-        }
-        let links = self.desired.links.keys().cloned().map(Key::Link);
-        let keys: BTreeSet<Key> =
-            links.chain(self.desired.configs.keys().cloned().map(Key::Config)).collect();
-        let base = merge::Base::of(None);
-        let revision = self.desired.revision + 1;
-        let marks = keys.iter().map(|key| pending::write(key, Some(&base), revision));
-        let writes: Vec<Write> = marks.chain([pending::join(&copy.lattice, revision)]).collect();
-        let text = format!(
-            "the gateway is in the shared lattice {}; {} links and configurations are brought along",
-            copy.lattice,
-            keys.len()
-        );
-        let line = Line {
-            revision,
-            at: self.setup.clock.stamp().0,
-            origin: Origin::LocalFile as u8,
-            text: record::cut(text),
-        };
-        self.setup.keeper.save(Save { writes, line, lines_max: HISTORY_ROWS_MAX }).await?;
-        copy.is_joined = true;
-        copy.pending.extend(keys.into_iter().map(|key| (key, base.clone())));
-        std::sync::Arc::make_mut(&mut self.desired).revision = revision;
-        Ok(())
     }
 
     /// Keeps what waits if the budget allows, and sees to it that it is tried again if not.

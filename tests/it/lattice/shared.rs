@@ -345,7 +345,8 @@ async fn what_is_wrong_in_the_buckets_harms_nothing() {
 async fn a_gateway_brings_what_it_had_of_its_own_into_a_shared_lattice() {
     // Goal: nobody loses what was put on site by changing one line of the file, and the lattice's word wins there, too. Method:
     // a gateway with a lattice of its own; then in the shared one, where another host has one of its configurations already;
-    // then in its own again, with what it had last.
+    // then in its own again, with what it had last; there it changes one, the lattice deletes another, and both hold when it
+    // is back.
     let mut plant = Plant::prepare("").await;
     plant.gateways[1].site.run(Role::Gateway).await;
     plant.gateways[1].is_held(true).await;
@@ -356,6 +357,7 @@ async fn a_gateway_brings_what_it_had_of_its_own_into_a_shared_lattice() {
     first.site.wait("a host", |status| status.host.is_some()).await;
     assert_eq!(first.put("mine", "1").await, "successfully put config");
     first.put("both", "ours").await;
+    first.put("gone", "1").await;
     assert!(first.overview().await.copy.is_none());
     first.site.stop(Role::Gateway, Signal::SIGTERM).await;
     first.site.write("conf.d/shape.toml", "[lattice.host]\nshape = \"shared\"\n");
@@ -371,7 +373,7 @@ async fn a_gateway_brings_what_it_had_of_its_own_into_a_shared_lattice() {
     let told = first.frond("history").await;
     assert!(
         told.contains(
-            "the gateway is in the shared lattice default; 2 links and configurations are brought along"
+            "the gateway is in the shared lattice default; 3 links and configurations are brought along"
         ),
         "{told}"
     );
@@ -381,6 +383,19 @@ async fn a_gateway_brings_what_it_had_of_its_own_into_a_shared_lattice() {
     first.site.wait("a host", |status| status.host.is_some()).await;
     assert_eq!(first.config("mine").await.as_deref(), Some("1"));
     assert!(first.frond("history").await.contains("the lattice is the gateway's own again"));
+    assert_eq!(first.put("mine", "2").await, "successfully put config");
+    plant.delete("CONFIGDATA", "gone").await;
+    let first = &mut plant.gateways[0];
+    first.site.stop(Role::Gateway, Signal::SIGTERM).await;
+    first.site.write("conf.d/shape.toml", "[lattice.host]\nshape = \"shared\"\n");
+    first.site.run(Role::Gateway).await;
+    first
+        .sees("it is there", |overview| {
+            overview.copy.as_ref().is_some_and(|copy| copy.is_held && copy.pending.is_empty())
+        })
+        .await;
+    assert_eq!(plant.config("mine").await.as_deref(), Some("2"));
+    assert_eq!((plant.config("gone").await, plant.gateways[0].config("gone").await), (None, None));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
