@@ -120,6 +120,11 @@ impl DeskHandle {
         self.ask(move |store| store.forget(&reference)).await
     }
 
+    /// [`Store::give_up`].
+    pub async fn give_up(&self, reference: String) -> Result<bool, DeskError> {
+        self.ask(move |store| store.give_up(&reference)).await
+    }
+
     /// Everything kept.
     pub async fn all(&self) -> Result<Vec<Kept>, DeskError> {
         self.ask(|store| Ok(store.all().cloned().collect())).await

@@ -6,7 +6,7 @@
 //!             └ not yet ─▶ Fetching ──all there──▶ Checked ──▶ Kept ─▶ checked again at every load ─▶ its file
 //!                            │  ▲                    │                     │ another digest
 //!                 link cut,  ▼  │ again              ▼ another digest      ▼
-//!                 power cut  part on flash         thrown away           thrown away, fetched again
+//!                 power cut  part on flash         thrown away           thrown away, the same fetched again
 //! ```
 //! Owner: the thread that has the [`store::Store`]; whoever fetches gives it pieces.
 //!

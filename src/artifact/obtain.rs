@@ -137,6 +137,13 @@ impl Sources {
         self.desk.sweep(needed).await
     }
 
+    /// A reference may mean another content from now on: see [`Store::give_up`].
+    ///
+    /// [`Store::give_up`]: super::store::Store::give_up
+    pub async fn give_up(&self, reference: &str) -> Result<bool, DeskError> {
+        self.desk.give_up(reference.to_owned()).await
+    }
+
     /// A file of the site's, and the signature beside it.
     async fn local(
         &self,
@@ -169,9 +176,9 @@ impl Sources {
         match find().await {
             Ok(Some(found)) => return Ok(found),
             Ok(None) => {}
-            // It was thrown away, and is fetched like one that was never there.
+            // It was thrown away; what the reference means is known, and nothing else is fetched.
             Err(DeskError::Store(error @ StoreError::Damaged { .. })) => {
-                tracing::error!(%reference, %error, "an artifact was damaged on flash and is not run; fetching it again");
+                tracing::error!(%reference, %error, "an artifact was damaged on flash and is not run; fetching the same again");
             }
             Err(error) => return Err(desk(error)),
         }

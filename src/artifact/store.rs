@@ -7,7 +7,8 @@
 //! ```
 //! Owned by one thread. A name appears once everything behind it is on flash; what nothing refers to any more, and what a
 //! power cut left half made, goes at the next start. Every reader gets an artifact by [`Store::check`], which reads all of
-//! it: a flipped bit is found before it is run, and removes the artifact, which is then fetched again.
+//! it: a flipped bit is found before it is run, and removes the artifact. What its references led to is still known then: the
+//! same content is fetched again, and another only once somebody wishes it ([`Store::give_up`]).
 
 mod part;
 #[cfg(test)]
@@ -54,6 +55,12 @@ pub enum StoreError {
     Length { announced: u64, found: u64 },
     #[error("what was kept of it is damaged and was thrown away: SHA-256 {found}, not {kept}")]
     Damaged { kept: Digest, found: Digest },
+    #[error(
+        "what was kept of it, SHA-256 {}, was damaged, and its source has another content now, {}; put the component again \
+         with this reference (frond component put) to take that",
+        kept.short(), found.short()
+    )]
+    Changed { kept: Digest, found: Digest },
     #[error("nothing is under way")]
     Idle,
     #[error("cannot use {}", path.display())]
@@ -66,6 +73,8 @@ pub struct Store {
     dir: PathBuf,
     bytes_max: u64,
     kept: BTreeMap<String, Kept>,
+    /// References that another content was found for than the one that was damaged.
+    changed: BTreeSet<String>,
     part: Option<Part>,
 }
 
@@ -91,7 +100,7 @@ impl Store {
     pub fn open(data_dir: &Path, bytes_max: u64) -> Result<Store, StoreError> {
         let dir = data_dir.join("artifacts");
         files::make_folder(&dir).map_err(io_at(&dir))?;
-        let mut store = Store { dir, bytes_max, kept: BTreeMap::new(), part: None };
+        let mut store = Store { dir, bytes_max, kept: BTreeMap::new(), changed: BTreeSet::new(), part: None };
         store.read()?;
         store.tidy()?;
         Ok(store)
@@ -99,7 +108,7 @@ impl Store {
 
     /// What a reference led to, if that is kept.
     pub fn find(&self, reference: &str) -> Option<&Kept> {
-        self.kept.get(reference)
+        self.kept.get(reference).filter(|kept| self.is_here(kept))
     }
 
     /// Everything kept, by reference.
@@ -114,18 +123,25 @@ impl Store {
         if found == *digest {
             return Ok(path);
         }
-        let lost: Vec<_> = self.kept.values().filter(|kept| kept.digest == *digest).cloned().collect();
-        for kept in &lost {
-            self.forget(&kept.reference)?;
-        }
+        // Its notes stay: what they mean is not damaged.
+        remove(&path)?;
+        fault::point("artifact.removed");
+        sync_dir(&self.dir)?;
         Err(StoreError::Damaged { kept: digest.clone(), found })
     }
 
     /// Begins to fetch an artifact, or goes on where the last attempt at the same content stopped. What `needed` does not
-    /// name makes room, oldest first.
-    pub fn begin(&mut self, plan: Plan, needed: &BTreeSet<Digest>) -> Result<Progress, StoreError> {
+    /// name makes room, oldest first. A reference whose artifact was damaged goes on meaning that.
+    pub fn begin(&mut self, mut plan: Plan, needed: &BTreeSet<Digest>) -> Result<Progress, StoreError> {
         if plan.bytes > WASM_BYTES_MAX {
             return Err(StoreError::TooLarge { bytes: plan.bytes });
+        }
+        if let Some(kept) = self.kept.get(&plan.reference).filter(|kept| !self.is_here(kept)) {
+            let found = plan.digest.get_or_insert_with(|| kept.digest.clone());
+            if *found != kept.digest {
+                self.changed.insert(plan.reference);
+                return Err(StoreError::Changed { kept: kept.digest.clone(), found: found.clone() });
+            }
         }
         self.make_room(plan.bytes, needed)?;
         if let Some(part) = self.part.as_ref().filter(|part| part.is_of(&plan)) {
@@ -164,12 +180,22 @@ impl Store {
     pub fn forget(&mut self, reference: &str) -> Result<(), StoreError> {
         let Some(kept) = self.kept.remove(reference) else { return Ok(()) };
         remove(&self.note(reference))?;
-        fault::point("artifact.forgotten");
+        // A note without its artifact would be of one that was damaged.
+        sync_dir(&self.dir)?;
         if !self.kept.values().any(|other| other.digest == kept.digest) {
             remove(&self.path(&kept.digest))?;
-            fault::point("artifact.removed");
         }
-        sync_dir(&self.dir)
+        Ok(())
+    }
+
+    /// A reference may mean another content from now on, if its artifact was damaged and another was found for it. Says
+    /// whether that is so.
+    pub fn give_up(&mut self, reference: &str) -> Result<bool, StoreError> {
+        if !self.changed.remove(reference) || self.find(reference).is_some() {
+            return Ok(false);
+        }
+        self.forget(reference)?;
+        Ok(true)
     }
 
     /// Removes what is beyond the bound, oldest first, but nothing that `needed` names: for a bound that was made smaller.
@@ -203,9 +229,14 @@ impl Store {
 
     /// Bytes of all artifacts.
     pub fn bytes(&self) -> u64 {
-        let each: BTreeMap<&Digest, u64> =
-            self.kept.values().map(|kept| (&kept.digest, kept.bytes)).collect();
+        let here = self.kept.values().filter(|kept| self.is_here(kept));
+        let each: BTreeMap<&Digest, u64> = here.map(|kept| (&kept.digest, kept.bytes)).collect();
         each.values().sum()
+    }
+
+    /// Whether what a reference led to is there; if not, it was damaged.
+    fn is_here(&self, kept: &Kept) -> bool {
+        self.path(&kept.digest).exists()
     }
 
     /// Gives the part its names: first that of its content, then that of its reference.
@@ -256,13 +287,11 @@ impl Store {
             if path.extension().is_none_or(|extension| extension != "ref") {
                 continue;
             }
-            let kept = read_note::<Kept>(&path);
-            let kept =
-                kept.filter(|kept| self.note(&kept.reference) == path && self.path(&kept.digest).exists());
+            let kept = read_note::<Kept>(&path).filter(|kept| self.note(&kept.reference) == path);
             match kept {
                 Some(kept) => drop(self.kept.insert(kept.reference.clone(), kept)),
                 None => {
-                    tracing::warn!(file = %path.display(), "a note of an artifact is damaged or leads nowhere, removing it");
+                    tracing::warn!(file = %path.display(), "a note of an artifact is damaged, removing it");
                     remove(&path)?;
                 }
             }

@@ -52,6 +52,16 @@ impl Artifacts {
         }
     }
 
+    /// A reference may mean another content from now on, if its artifact was damaged and its source has another. Says
+    /// whether that is so.
+    pub(super) async fn give_up(&self, reference: &str) -> bool {
+        let Ok(sources) = &self.sources else { return false };
+        sources.give_up(reference).await.unwrap_or_else(|error| {
+            tracing::warn!(reference, reason = %chain(&error), "a damaged artifact cannot be given up");
+            false
+        })
+    }
+
     /// Waits until the hub is reached, having been out of reach.
     ///
     /// Cancel-safe: what was seen is noted.

@@ -357,7 +357,22 @@ impl Control {
         let _ = reply.send(decision.answer);
         decision.events.into_iter().for_each(|event| self.send(event));
         if let Some(work) = decision.work {
+            if by == Origin::Site && work.limit > 0 {
+                self.take_anew(&work.reference).await;
+            }
             self.expect(work, undo, by).await;
+        }
+    }
+
+    /// Whoever puts a component on site whose artifact was damaged takes what its source has now. A controller of the
+    /// lattice asks again by itself, which is nobody's wish.
+    async fn take_anew(&mut self, reference: &str) {
+        let is_missing = matches!(self.places.get(reference), Some(Place::Missing(_)));
+        if is_missing && self.setup.artifacts.give_up(reference).await {
+            let text = format!("{reference} was damaged, and may have another content from now on");
+            // If the history does not take it, the log has it.
+            warn!(reference, "an artifact was damaged, and is taken anew from its source");
+            let _ = self.keep(&[], Origin::Site, record::cut(text)).await;
         }
     }
 

@@ -28,14 +28,13 @@ pub const POINTS: [&str; 11] = [
 ];
 
 /// Those on an artifact's way into its folder and out of it. The tests of that folder pass through each of them.
-pub const ARTIFACT_POINTS: [&str; 8] = [
+pub const ARTIFACT_POINTS: [&str; 7] = [
     "artifact.piece_written",
     "artifact.piece_synced",
     "artifact.piece_noted",
     "artifact.whole",
     "artifact.named",
     "artifact.noted",
-    "artifact.forgotten",
     "artifact.removed",
 ];
 

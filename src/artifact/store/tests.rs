@@ -85,6 +85,39 @@ fn a_flipped_bit_is_found_and_the_artifact_is_gone() {
 }
 
 #[test]
+fn what_a_reference_meant_outlives_its_bytes_until_somebody_gives_it_up() {
+    // Goal: damage lets no other content in by itself. Method: an artifact damaged, in a new process, too; its source has
+    // another content, and says so or does not; then the same; then damage again, and a wish.
+    let data = tempfile::tempdir().unwrap();
+    let none = BTreeSet::new();
+    let (meant, other) = (content(8, 1_000), content(9, 1_000));
+    let mut store = Store::open(data.path(), CAP).unwrap();
+    let kept = put(&mut store, "a/b:1", &meant, &none).unwrap();
+    let damage = |store: &mut Store| {
+        fs::write(data.path().join(format!("artifacts/{}.wasm", kept.digest)), &other).unwrap();
+        assert!(matches!(store.check(&kept.digest), Err(StoreError::Damaged { .. })));
+        assert_eq!((store.find("a/b:1"), store.bytes()), (None, 0));
+    };
+    damage(&mut store);
+    let mut store = Store::open(data.path(), CAP).unwrap();
+    assert!(!store.give_up("a/b:1").unwrap(), "nobody knows of another content yet");
+    let error = store.begin(plan("a/b:1", &other), &none).unwrap_err();
+    let is_told = |digest: Digest| error.to_string().contains(digest.short());
+    assert!(matches!(error, StoreError::Changed { .. }) && is_told(digest(&meant)), "{error}");
+    assert!(is_told(digest(&other)), "{error}");
+    store.begin(Plan { digest: None, ..plan("a/b:1", &other) }, &none).unwrap();
+    store.append(&other, 1).unwrap();
+    assert!(matches!(store.finish(), Err(StoreError::Other { .. })));
+
+    assert_eq!(put(&mut store, "a/b:1", &meant, &none).unwrap().digest, kept.digest);
+    assert!(!store.give_up("a/b:1").unwrap(), "it is whole");
+    damage(&mut store);
+    assert!(matches!(put(&mut store, "a/b:1", &other, &none), Err(StoreError::Changed { .. })));
+    assert!(store.give_up("a/b:1").unwrap());
+    assert_eq!(put(&mut store, "a/b:1", &other, &none).unwrap().digest, digest(&other));
+}
+
+#[test]
 fn a_fetch_cut_anywhere_goes_on_and_gives_the_same() {
     // Goal: no cut loses more than what was not synced, and none spoils the whole. Method: pieces of 100 KiB, cut after each
     // of them, by a new process that finds either the file as it was written or what was after the last sync made garbage.

@@ -164,6 +164,45 @@ async fn an_artifact_of_the_hub_starts_with_everything_down_and_not_with_a_flipp
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_artifact_is_exchanged_for_no_other_until_somebody_on_site_wishes_it() {
+    // Goal: a reference goes on meaning what it meant, and there is a way on. Method: another component under its name at the
+    // hub, and a bit flipped; the lattice asks for it again; then somebody on site does.
+    let key = KeyPair::new_account();
+    let mut rig = Rig::start(&works(&key, "")).await;
+    let (wasm, other) = (padded("postman", 1_000), padded("postman", 2_000));
+    press(&mut rig, &key, &wasm).await;
+    let hub = rig.site.hub_client().await;
+    let bucket = jetstream::new(hub).get_object_store("parts").await.unwrap();
+    put(&bucket, "press.wasm", &other).await;
+    put(&bucket, "press.wasm.sig", signature(&key, &other).as_bytes()).await;
+    rig.site.kill(Role::Gateway).await;
+    flip(&folder(&rig).join(format!("{}.wasm", Digest::of(&wasm))));
+    rig.events = listen(&rig.client).await;
+    rig.site.run(Role::Gateway).await;
+    rig.told("host_started", |_| true).await;
+    let (before, now) = (Digest::of(&wasm), Digest::of(&other));
+    let why = format!(
+        "SHA-256 {}, was damaged, and its source has another content now, {}",
+        before.short(),
+        now.short()
+    );
+    reason(&rig, "press", &why).await;
+    assert_eq!(present(&rig, "press").await.state, "absent");
+    let reference = "nats://parts/press.wasm";
+    rig.done("component.scale.HOST", &scale("press", reference, &["press"])).await;
+    let told = rig.data("component_scale_failed").await;
+    assert!(told["error"].as_str().unwrap().contains(&why), "{told}");
+
+    let put = ["component", "put", "press", reference, "--with", "press", "--config", "frond.toml"];
+    let said = rig.site.frond(&put).await;
+    assert!(said.ends_with("it runs\n"), "{said}");
+    let listed = rig.site.frond(&["component", "ls", "--config", "frond.toml"]).await;
+    assert!(listed.contains(&format!("  sha256:{now}, signed by works\n")), "{listed}");
+    let history = rig.site.frond(&["history", "--config", "frond.toml"]).await;
+    assert!(history.contains("was damaged, and may have another content from now on"), "{history}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_signer_may_not_have_is_refused_with_the_line_that_would_allow_it() {
     // Goal: the gateway's file decides, whatever the lattice says, and without it, too. Method: nobody's component; one whose
     // name, then one whose link, is beyond its signer; the gateway alone; the line that was named, in a drop-in.
@@ -330,7 +369,7 @@ async fn a_power_cut_anywhere_on_an_artifacts_way_costs_nothing_but_time() {
     for point in fault::ARTIFACT_POINTS {
         rig.site.kill(Role::Gateway).await;
         match point {
-            "artifact.forgotten" | "artifact.removed" => flip(&kept),
+            "artifact.removed" => flip(&kept),
             _ => fs::remove_dir_all(folder(&rig)).unwrap(),
         }
         rig.site.run_with(Role::Gateway, &[(fault::VARIABLE, point)]).await;
