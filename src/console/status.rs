@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -22,7 +23,7 @@ use crate::runtime::{ComponentStats, PipelineStats, Standing};
 use crate::sample::{Nanos, SECOND};
 use crate::store::StoreStats;
 use crate::uplink::{self, Mode, SLOW_ADVICE};
-use crate::workload::WorkloadStatus;
+use crate::workload::{Aside, WorkloadStatus};
 
 /// The rate of wear is an average over ten minutes; it says little before they are over.
 pub(super) const WEAR_SETTLED: Nanos = 600 * SECOND;
@@ -208,6 +209,7 @@ impl Sources {
         let workloads: BTreeMap<String, WorkloadStatus> =
             shown.views().map(|view| (view.name().to_owned(), view.status())).collect();
         let mut complaints = self.complaints(&doors, &store, &link, &pipeline, &uplink);
+        complaints.extend(self.control.aside().map(damage));
         complaints.extend(self.host.complaint());
         complaints.extend(shown.complaint());
         complaints.extend(shown.absences());
@@ -301,6 +303,17 @@ impl Sources {
         complaints.extend(pipeline.components.iter().filter_map(|(name, stats)| component(name, stats)));
         complaints
     }
+}
+
+/// What there is to complain of a damaged `state.db`.
+fn damage(aside: &Aside) -> String {
+    let since = Timestamp::from_nanosecond(i128::from(aside.since));
+    let since = since.map_or(String::new(), |at| format!(" since {at:.0}"));
+    format!(
+        "state.db was damaged and is set aside{since} as {}: components, links and configurations that were put here, and values \
+         that components kept, are lost; put again what is missing, then take that file away and restart frond",
+        aside.path.display()
+    )
 }
 
 /// What there is to complain of a component.

@@ -35,7 +35,7 @@ use crate::artifact::registry;
 use crate::platform::clock::{self, WallClock};
 use crate::platform::log::chain;
 use crate::supervise::{Crew, Member};
-use crate::workload::{KeepError, KeeperHandle, Kit, Line, Save, View, Write};
+use crate::workload::{Aside, KeepError, KeeperHandle, Kit, Line, Save, View, Write};
 use copy::Copy;
 
 pub use copy::{Errand, Ways, Word};
@@ -203,6 +203,11 @@ impl ControlHandle {
         let _ = shown.wait_for(|shown| shown.is_restored).await;
     }
 
+    /// A damaged `state.db` that lies aside.
+    pub fn aside(&self) -> Option<&Aside> {
+        self.keeper.aside()
+    }
+
     /// The newest lines of the history, the newest first.
     pub async fn history(&self, newest: u32) -> Result<Vec<Told>, KeepError> {
         let lines = self.keeper.lines(newest.min(HISTORY_ROWS_MAX)).await?;
@@ -321,7 +326,21 @@ impl Control {
         self.desired = Arc::new(desired);
         self.restore_copy(kept).await;
         self.troubles = Arc::new(troubles(&self.desired, &self.setup.surroundings));
+        if newest == 0 {
+            self.tell_of_damage().await;
+        }
         Ok(())
+    }
+
+    /// A history that begins after damage begins with that.
+    async fn tell_of_damage(&mut self) {
+        let Some(aside) = self.setup.keeper.aside() else { return };
+        let path = aside.path.display();
+        let text = format!(
+            "state.db was damaged and is set aside as {path}; what was put here, and what components kept, is lost"
+        );
+        // The status says it all the same.
+        let _ = self.keep(&[], Origin::LocalFile, record::cut(text)).await;
     }
 
     async fn obey(&mut self, request: Request) {

@@ -27,6 +27,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::sample::Nanos;
+
 pub use self::records::{Line, Row, Save, Write};
 use self::table::Usage;
 
@@ -145,10 +147,20 @@ enum Request {
     },
 }
 
+/// A damaged `state.db` that was set aside, and that nobody has taken away since.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Aside {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Since when, by the system's clock.
+    pub since: Nanos,
+}
+
 /// How workloads ask. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct KeeperHandle {
     requests: mpsc::Sender<Request>,
+    aside: Option<Aside>,
 }
 
 /// The thread that owns `state.db`.
@@ -165,6 +177,11 @@ pub struct Keeper {
 // === impl KeeperHandle ===
 
 impl KeeperHandle {
+    /// What lay aside at the start.
+    pub fn aside(&self) -> Option<&Aside> {
+        self.aside.as_ref()
+    }
+
     /// Asks, and waits for the answer.
     pub async fn ask(&self, place: Place, ask: Ask) -> Result<Answer, KeepError> {
         self.request(|reply| Request::Values { place, ask, reply }).await
@@ -197,10 +214,10 @@ impl KeeperHandle {
 impl Keeper {
     /// Opens `state.db`, making it when it is not there; a damaged one is renamed to `state.db.aside`.
     pub fn open(data_dir: &Path, commit_interval: Duration) -> Result<(Keeper, KeeperHandle), KeeperError> {
-        let db = open::open(&data_dir.join("state.db"))?;
+        let (db, aside) = open::open(&data_dir.join("state.db"))?;
         let (sender, requests) = mpsc::channel(REQUESTS_MAX);
         let keeper = Keeper { db, requests, commit_interval, due: None, usage: HashMap::new() };
-        Ok((keeper, KeeperHandle { requests: sender }))
+        Ok((keeper, KeeperHandle { requests: sender, aside }))
     }
 
     /// Serves requests until stopped, and commits what it has. Runs on a thread of its own.

@@ -1,12 +1,14 @@
 //! Opening `state.db`: its schema, version by version, and what becomes of a damaged file.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::KeeperError;
+use super::{Aside, KeeperError};
 use crate::platform::vfs;
+use crate::sample::SECOND;
 
 /// What each version added. A file of version n lacks those behind the nth.
 const SCHEMA: [&str; 2] = [
@@ -27,9 +29,9 @@ const SCHEMA: [&str; 2] = [
     ) STRICT;",
 ];
 
-/// Opens the file, making it when it is not there; a damaged one is renamed to `state.db.aside`.
-pub(super) fn open(path: &Path) -> Result<Connection, KeeperError> {
-    match connect(path) {
+/// Opens the file, making it when it is not there; a damaged one is renamed to `state.db.aside`. Tells of one that lies there.
+pub(super) fn open(path: &Path) -> Result<(Connection, Option<Aside>), KeeperError> {
+    let db = match connect(path) {
         Err(KeeperError::Open { source, .. }) if is_damage(&source) => {
             tracing::error!(
                 reason = %source,
@@ -40,7 +42,21 @@ pub(super) fn open(path: &Path) -> Result<Connection, KeeperError> {
             connect(path)
         }
         connected => connected,
-    }
+    }?;
+    Ok((db, aside(path)))
+}
+
+/// What lies aside. That it was renamed is the last that happened to it.
+fn aside(path: &Path) -> Option<Aside> {
+    let path = beside(path, ".aside");
+    let about = fs::metadata(&path).ok()?;
+    Some(Aside { since: about.ctime() * SECOND + about.ctime_nsec(), path })
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
 }
 
 fn is_damage(error: &rusqlite::Error) -> bool {
@@ -78,14 +94,9 @@ fn configure(db: &Connection) -> rusqlite::Result<i64> {
 }
 
 fn set_aside(path: &Path) -> Result<(), KeeperError> {
-    let with = |suffix: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        PathBuf::from(name)
-    };
     let failed = |source| KeeperError::SetAside { path: path.to_owned(), source };
-    fs::rename(path, with(".aside")).map_err(failed)?;
-    match fs::remove_file(with("-wal")) {
+    fs::rename(path, beside(path, ".aside")).map_err(failed)?;
+    match fs::remove_file(beside(path, "-wal")) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failed(error)),
         _ => Ok(()),
     }

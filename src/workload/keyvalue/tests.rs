@@ -116,7 +116,14 @@ fn what_was_committed_is_there_after_a_restart_and_a_damaged_file_is_set_aside()
     std::fs::write(&path, [7; 5_000]).unwrap();
     let mut third = keeper(folder.path());
     assert_eq!(get_one(&mut third, &place, "k"), None);
-    assert!(folder.path().join("state.db.aside").exists());
+    drop(third);
+    let aside = folder.path().join("state.db.aside");
+    let told = || Keeper::open(folder.path(), Duration::from_secs(1)).unwrap().1.aside().cloned();
+    let lies = told().expect("it is told as long as it lies there");
+    assert_eq!(lies.path, aside);
+    assert!(lies.since > 0);
+    std::fs::remove_file(aside).unwrap();
+    assert_eq!(told(), None);
 }
 
 fn saved(revision: u64, name: &str) -> Save {

@@ -3,9 +3,10 @@
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use super::rig::{Rig, controller, listen};
+use super::rig::{PATIENCE, Rig, controller, listen};
 use super::work::link_press;
-use crate::whole::site::Role;
+use crate::nats::eventually;
+use crate::whole::site::{Role, complains};
 use crate::workload::Client;
 
 /// An answer that has not come by then does not come: an answer takes milliseconds.
@@ -62,6 +63,34 @@ async fn everything_is_restored_and_works_after_a_cut_with_no_network() {
         (&inventory["components"], &inventory["providers"])
     );
     assert_eq!(again["components"][0]["annotations"], annotations);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_state_is_told_by_status_and_history_until_its_file_is_taken_away() {
+    // Goal: nobody has to find out from what is not there any more. Method: noise in place of state.db; two starts; the file
+    // that was set aside taken away, and another start.
+    let mut rig = Rig::start("").await;
+    rig.done("label.put.HOST", &json!({ "key": "last", "value": "word" })).await;
+    rig.site.kill(Role::Gateway).await;
+    let data = rig.site.folder.join("data");
+    let _ = std::fs::remove_file(data.join("state.db-wal"));
+    std::fs::write(data.join("state.db"), [7; 5_000]).unwrap();
+    let aside = data.join("state.db.aside");
+    for _ in 0..2 {
+        rig.site.run(Role::Gateway).await;
+        let texts = ["state.db was damaged", "is set aside since 20", "state.db.aside", "put again"];
+        rig.site.wait("it is complained of", |status| complains(status, &texts)).await;
+        eventually("it is in the history, once", PATIENCE, async || {
+            let history = rig.site.frond(&["history", "--config", "frond.toml"]).await;
+            history.matches("state.db was damaged").count() == 1
+        })
+        .await;
+        rig.site.kill(Role::Gateway).await;
+    }
+    std::fs::remove_file(aside).unwrap();
+    rig.site.run(Role::Gateway).await;
+    let status = rig.site.wait("a status", |_| true).await;
+    assert!(!complains(&status, &["state.db"]), "{:?}", status.complaints);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
