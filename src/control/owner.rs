@@ -317,7 +317,7 @@ impl Control {
         if unread > 0 {
             warn!(
                 rows = unread,
-                "part of the desired state cannot be read; it was written by another version of frond"
+                "part of the desired state cannot be read: damaged, or of another version of frond"
             );
         }
         if !kept.items.is_empty() {
