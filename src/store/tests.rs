@@ -181,6 +181,20 @@ fn pkids(groups: &[Committed]) -> Vec<u16> {
 }
 
 #[tokio::test]
+async fn what_others_write_to_flash_is_told_while_no_reading_arrives() {
+    // Goal: the bytes written are those of now. Method: another database of the process is written, the store has no work.
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = Bench::start(policy(folder.path()));
+    let before = bench.stats.borrow().written_bytes;
+    let path = folder.path().join("other.db");
+    let flags = rusqlite::OpenFlags::default();
+    let other = rusqlite::Connection::open_with_flags_and_vfs(path, flags, vfs::NAME).unwrap();
+    other.execute_batch("CREATE TABLE t (b BLOB); INSERT INTO t VALUES (zeroblob(1048576))").unwrap();
+    within(bench.stats.wait_for(|stats| stats.written_bytes >= before + (1 << 20))).await.unwrap();
+    bench.stop();
+}
+
+#[tokio::test]
 async fn readings_since_the_checkpoint_come_again_after_a_restart() {
     // Goal: what was acknowledged and is in no checkpoint is passed to the pipeline again, in order, with its identities.
     let folder = tempfile::tempdir().unwrap();

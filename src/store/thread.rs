@@ -30,7 +30,7 @@ const OUTGOING_MAX: usize = 4;
 const TAKE_MAX: usize = 256;
 /// Outputs older than the age cap dropped in one commit.
 pub(super) const AGED_MAX: u64 = 256;
-/// How often a store without work shows that it is alive.
+/// How often a store without work shows that it is alive, and what others have written to flash.
 const IDLE: Duration = Duration::from_secs(2);
 
 /// The state of the store thread.
@@ -137,7 +137,11 @@ impl Store {
                     }
                 }
                 Event::Correction(correction) => self.correct(correction),
-                Event::Room | Event::Idle => {}
+                Event::Room => {}
+                Event::Idle => {
+                    self.note_wear();
+                    self.publish_stats();
+                }
                 Event::Deadline => self.commit_or_stall(Cause::Deadline)?,
             }
             if self.stats.stalled.is_none() && self.is_ready() {
