@@ -35,6 +35,8 @@ pub enum ObjectError {
     Link(#[source] ApiError),
     #[error("the object is gone or was replaced while it was fetched")]
     Gone,
+    #[error("its signature, {object}, has {bytes} bytes, more than the {SIGNATURE_BYTES_MAX} one may have")]
+    Signature { object: String, bytes: u64 },
     #[error("it cannot be kept")]
     Desk(#[from] DeskError),
 }
@@ -120,9 +122,11 @@ async fn is_there(api: &Api, bucket: &str) -> Result<(), ObjectError> {
 
 /// The object beside it that ends in `.sig`, if there is one: a piece of its own.
 async fn signature(api: &Api, verb: &str, bucket: &str, object: &str) -> Result<Option<String>, ObjectError> {
-    let about = match about(api, verb, bucket, &format!("{object}.sig")).await {
+    let object = format!("{object}.sig");
+    let about = match about(api, verb, bucket, &object).await {
         Ok(about) if about.size <= SIGNATURE_BYTES_MAX as u64 => about,
-        Ok(_) | Err(ObjectError::Missing { .. }) => return Ok(None),
+        Ok(about) => return Err(ObjectError::Signature { object, bytes: about.size }),
+        Err(ObjectError::Missing { .. }) => return Ok(None),
         Err(error) => return Err(error),
     };
     let pieces = format!("$O.{bucket}.C.{}", about.nuid);

@@ -76,6 +76,10 @@ pub enum ObtainError {
     Outside { reference: Reference },
     #[error("{reference} cannot be read")]
     Read { reference: Reference, source: std::io::Error },
+    #[error(
+        "the signature beside {reference} has {bytes} bytes, more than the {SIGNATURE_BYTES_MAX} one may have"
+    )]
+    Signature { reference: Reference, bytes: u64 },
     #[error("{reference} is not kept here, and there is no link to fetch it by")]
     Offline { reference: Reference },
     #[error("{reference} was not fetched from the object store")]
@@ -164,10 +168,11 @@ impl Sources {
         }
         let mut beside = path.clone().into_os_string();
         beside.push(".sig");
-        let small =
-            tokio::fs::metadata(&beside).await.is_ok_and(|file| file.len() <= SIGNATURE_BYTES_MAX as u64);
-        let signature = if small { tokio::fs::read_to_string(&beside).await.ok() } else { None };
-        Ok((path, signature))
+        let bytes = tokio::fs::metadata(&beside).await.map_or(0, |file| file.len());
+        if bytes > SIGNATURE_BYTES_MAX as u64 {
+            return Err(ObtainError::Signature { reference: reference.clone(), bytes });
+        }
+        Ok((path, tokio::fs::read_to_string(&beside).await.ok()))
     }
 
     async fn kept(&self, reference: &Reference, present: &Present) -> Result<(Kept, PathBuf), ObtainError> {

@@ -38,6 +38,10 @@ pub enum ManifestError {
     Layers(usize),
     #[error("its layer has no SHA-256")]
     Digest,
+    #[error(
+        "its annotation {ANNOTATION} has {bytes} bytes, more than the {SIGNATURE_BYTES_MAX} a signature may have"
+    )]
+    Signature { bytes: usize },
 }
 
 #[derive(Deserialize)]
@@ -67,13 +71,11 @@ pub(super) fn layer(manifest: &[u8]) -> Result<Layer, ManifestError> {
         layers.iter().filter(|layer| LAYERS.contains(&layer.media_type.as_str())).collect();
     let [layer] = wasm[..] else { return Err(ManifestError::Layers(wasm.len())) };
     let digest = layer.digest.strip_prefix("sha256:").and_then(Digest::parse);
-    let annotations = manifest.annotations.unwrap_or_default();
-    let signature = annotations.get(ANNOTATION).filter(|text| text.len() <= SIGNATURE_BYTES_MAX);
-    Ok(Layer {
-        digest: digest.ok_or(ManifestError::Digest)?,
-        bytes: layer.size,
-        signature: signature.cloned(),
-    })
+    let signature = manifest.annotations.unwrap_or_default().remove(ANNOTATION);
+    if let Some(text) = signature.as_ref().filter(|text| text.len() > SIGNATURE_BYTES_MAX) {
+        return Err(ManifestError::Signature { bytes: text.len() });
+    }
+    Ok(Layer { digest: digest.ok_or(ManifestError::Digest)?, bytes: layer.size, signature })
 }
 
 #[cfg(test)]
@@ -101,6 +103,8 @@ mod tests {
         let signed =
             format!("{{\"layers\":[{}],\"annotations\":{{\"{ANNOTATION}\":\"by me\"}}}}", one(LAYERS[0]));
         assert_eq!(layer(signed.as_bytes()).unwrap().signature.as_deref(), Some("by me"));
+        let long = signed.replace("by me", &"x".repeat(SIGNATURE_BYTES_MAX + 1));
+        assert_eq!(layer(long.as_bytes()), Err(ManifestError::Signature { bytes: SIGNATURE_BYTES_MAX + 1 }));
         for garbage in ["", "{}", "[]", "{\"layers\":7}", "{\"layers\":[{\"size\":-1}]}"] {
             assert_eq!(layer(garbage.as_bytes()), Err(ManifestError::Garbled), "{garbage}");
         }

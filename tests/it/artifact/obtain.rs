@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use frond::artifact::detached;
 use frond::artifact::examine::ExamineError;
+use frond::artifact::object::ObjectError;
 use frond::artifact::obtain::{ObtainError, Obtained, Present, Sources};
 use frond::artifact::registry::Registries;
 use frond::artifact::trust::{Policy, Refusal, Trust, Unsigned};
@@ -90,6 +91,14 @@ async fn what_a_trusted_key_has_signed_runs_without_any_link_and_nothing_else_do
     let beyond = matches!(&error, ObtainError::Refused { source: Refusal::Interface { import, .. }, .. }
         if import.starts_with("wasi:keyvalue/"));
     assert!(beyond, "{error:?}");
+    rig.put("long.wasm", &wasm).await;
+    rig.put("long.wasm.sig", &[b'x'; 1_025]).await;
+    let error = strict.obtain("nats://parts/long.wasm", &online(&rig)).await.unwrap_err();
+    let is_long = ObjectError::Signature { object: "long.wasm.sig".into(), bytes: 1_025 }.to_string();
+    assert!(
+        matches!(&error, ObtainError::Object { source, .. } if source.to_string() == is_long),
+        "{error:?}"
+    );
     let other = sources(&rig, &keeper, policy(&KeyPair::new_account(), None));
     let error = other.obtain(reference, &offline()).await.unwrap_err();
     assert!(matches!(error, ObtainError::Refused { source: Refusal::Unknown { .. }, .. }), "{error}");
@@ -136,6 +145,9 @@ async fn a_file_of_the_site_is_judged_like_any_other_and_comes_from_its_folder_o
     fs::write(folder.join("a.wasm.sig"), detached::sign(&key, &Digest::of(b"other")).unwrap()).unwrap();
     let error = obtain(folder.join("a.wasm")).await.unwrap_err();
     assert!(matches!(error, ObtainError::Refused { source: Refusal::Detached(_), .. }), "{error}");
+    fs::write(folder.join("a.wasm.sig"), [b'x'; 1_025]).unwrap();
+    let error = obtain(folder.join("a.wasm")).await.unwrap_err();
+    assert!(matches!(error, ObtainError::Signature { bytes: 1_025, .. }), "{error}");
     for outside in [folder.join("out.wasm"), rig.folder.path().join("secret"), folder.clone()] {
         let error = obtain(outside).await.unwrap_err();
         assert!(matches!(error, ObtainError::Outside { .. }), "{error}");
