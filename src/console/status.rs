@@ -28,6 +28,10 @@ use crate::workload::{Aside, WorkloadStatus};
 /// The rate of wear is an average over ten minutes; it says little before they are over.
 pub(super) const WEAR_SETTLED: Nanos = 600 * SECOND;
 
+/// What there is to complain of after damage to the log of `state.db`, until the next start.
+const LOST_NEWEST: &str = "state.db was damaged: the newest changes of components, links and configurations, and the newest \
+     values that components kept, are lost; see `frond history`, and put again what is missing";
+
 /// Where the status is read from. Each source belongs to a task, which publishes snapshots of it.
 #[derive(Debug)]
 pub struct Sources {
@@ -209,7 +213,8 @@ impl Sources {
         let workloads: BTreeMap<String, WorkloadStatus> =
             shown.views().map(|view| (view.name().to_owned(), view.status())).collect();
         let mut complaints = self.complaints(&doors, &store, &link, &pipeline, &uplink);
-        complaints.extend(self.control.aside().map(damage));
+        complaints.extend(self.control.damage().aside.as_ref().map(set_aside));
+        complaints.extend(self.control.damage().has_lost_newest.then(|| LOST_NEWEST.to_owned()));
         complaints.extend(self.host.complaint());
         complaints.extend(shown.complaint());
         complaints.extend(shown.absences());
@@ -305,8 +310,8 @@ impl Sources {
     }
 }
 
-/// What there is to complain of a damaged `state.db`.
-fn damage(aside: &Aside) -> String {
+/// What there is to complain of a damaged `state.db` that lies aside.
+fn set_aside(aside: &Aside) -> String {
     let since = Timestamp::from_nanosecond(i128::from(aside.since));
     let since = since.map_or(String::new(), |at| format!(" since {at:.0}"));
     format!(

@@ -35,7 +35,7 @@ use crate::artifact::registry;
 use crate::platform::clock::{self, WallClock};
 use crate::platform::log::chain;
 use crate::supervise::{Crew, Member};
-use crate::workload::{Aside, KeepError, KeeperHandle, Kit, Line, Save, View, Write};
+use crate::workload::{Damage, KeepError, KeeperHandle, Kit, Line, Save, View, Write};
 use copy::Copy;
 
 pub use copy::{Errand, Ways, Word};
@@ -203,9 +203,9 @@ impl ControlHandle {
         let _ = shown.wait_for(|shown| shown.is_restored).await;
     }
 
-    /// A damaged `state.db` that lies aside.
-    pub fn aside(&self) -> Option<&Aside> {
-        self.keeper.aside()
+    /// What was wrong with `state.db` at the start.
+    pub fn damage(&self) -> &Damage {
+        self.keeper.damage()
     }
 
     /// The newest lines of the history, the newest first.
@@ -326,19 +326,23 @@ impl Control {
         self.desired = Arc::new(desired);
         self.restore_copy(kept).await;
         self.troubles = Arc::new(troubles(&self.desired, &self.setup.surroundings));
-        if newest == 0 {
-            self.tell_of_damage().await;
-        }
+        self.tell_of_damage(newest).await;
         Ok(())
     }
 
-    /// A history that begins after damage begins with that.
-    async fn tell_of_damage(&mut self) {
-        let Some(aside) = self.setup.keeper.aside() else { return };
-        let path = aside.path.display();
-        let text = format!(
-            "state.db was damaged and is set aside as {path}; what was put here, and what components kept, is lost"
-        );
+    /// The history says where it lacks something. One that begins after damage begins with that.
+    async fn tell_of_damage(&mut self, newest: u64) {
+        let text = match self.setup.keeper.damage() {
+            Damage { aside: Some(aside), .. } if newest == 0 => format!(
+                "state.db was damaged and is set aside as {}; what was put here, and what components kept, is lost",
+                aside.path.display()
+            ),
+            Damage { has_lost_newest: true, .. } => {
+                "state.db was damaged; changes between the line before and this one, and newest values of components, are lost"
+                    .to_owned()
+            }
+            Damage { .. } => return,
+        };
         // The status says it all the same.
         let _ = self.keep(&[], Origin::LocalFile, record::cut(text)).await;
     }

@@ -17,6 +17,7 @@
 mod open;
 mod records;
 mod table;
+mod wal;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -147,6 +148,15 @@ enum Request {
     },
 }
 
+/// What was found wrong with `state.db` at the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Damage {
+    /// One that lies aside.
+    pub aside: Option<Aside>,
+    /// The newest changes could not be read, though they were on flash.
+    pub has_lost_newest: bool,
+}
+
 /// A damaged `state.db` that was set aside, and that nobody has taken away since.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Aside {
@@ -160,7 +170,7 @@ pub struct Aside {
 #[derive(Debug, Clone)]
 pub struct KeeperHandle {
     requests: mpsc::Sender<Request>,
-    aside: Option<Aside>,
+    damage: Damage,
 }
 
 /// The thread that owns `state.db`.
@@ -177,9 +187,9 @@ pub struct Keeper {
 // === impl KeeperHandle ===
 
 impl KeeperHandle {
-    /// What lay aside at the start.
-    pub fn aside(&self) -> Option<&Aside> {
-        self.aside.as_ref()
+    /// What was wrong at the start.
+    pub fn damage(&self) -> &Damage {
+        &self.damage
     }
 
     /// Asks, and waits for the answer.
@@ -214,10 +224,10 @@ impl KeeperHandle {
 impl Keeper {
     /// Opens `state.db`, making it when it is not there; a damaged one is renamed to `state.db.aside`.
     pub fn open(data_dir: &Path, commit_interval: Duration) -> Result<(Keeper, KeeperHandle), KeeperError> {
-        let (db, aside) = open::open(&data_dir.join("state.db"))?;
+        let (db, damage) = open::open(&data_dir.join("state.db"))?;
         let (sender, requests) = mpsc::channel(REQUESTS_MAX);
         let keeper = Keeper { db, requests, commit_interval, due: None, usage: HashMap::new() };
-        Ok((keeper, KeeperHandle { requests: sender, aside }))
+        Ok((keeper, KeeperHandle { requests: sender, damage }))
     }
 
     /// Serves requests until stopped, and commits what it has. Runs on a thread of its own.

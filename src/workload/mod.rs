@@ -50,7 +50,7 @@ mod timer;
 pub use account::{Account, View, WorkloadStatus};
 pub use http::LOOKUPS_MAX;
 pub use keyvalue::{
-    Answer, Aside, Ask, KeepError, Keeper, KeeperError, KeeperHandle, Line, Place, Row, Save, Write,
+    Answer, Aside, Ask, Damage, KeepError, Keeper, KeeperError, KeeperHandle, Line, Place, Row, Save, Write,
 };
 pub use opener::{OpenError, Opener, OpenerHandle, try_open, try_open_linked};
 pub use owner::{Kit, Workload};

@@ -1,14 +1,18 @@
 //! Opening `state.db`: its schema, version by version, and what becomes of a damaged file.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::{Aside, KeeperError};
+use super::{Aside, Damage, KeeperError, wal};
 use crate::platform::vfs;
 use crate::sample::SECOND;
+
+/// Most of a log that is looked at. SQLite moves it into the file from 1,000 pages on, 4 MiB.
+const WAL_BYTES_MAX: u64 = 16 << 20;
 
 /// What each version added. A file of version n lacks those behind the nth.
 const SCHEMA: [&str; 2] = [
@@ -29,8 +33,15 @@ const SCHEMA: [&str; 2] = [
     ) STRICT;",
 ];
 
-/// Opens the file, making it when it is not there; a damaged one is renamed to `state.db.aside`. Tells of one that lies there.
-pub(super) fn open(path: &Path) -> Result<(Connection, Option<Aside>), KeeperError> {
+/// Opens the file, making it when it is not there; a damaged one is renamed to `state.db.aside`. Tells what was wrong.
+pub(super) fn open(path: &Path) -> Result<(Connection, Damage), KeeperError> {
+    // SQLite writes over it.
+    let has_lost_newest = has_lost_newest(path);
+    if has_lost_newest {
+        tracing::error!(
+            "the log of state.db is damaged; the newest changes of what is desired here, and of what components kept, are lost"
+        );
+    }
     let db = match connect(path) {
         Err(KeeperError::Open { source, .. }) if is_damage(&source) => {
             tracing::error!(
@@ -43,7 +54,18 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Option<Aside>), KeeperErr
         }
         connected => connected,
     }?;
-    Ok((db, aside(path)))
+    if has_lost_newest {
+        // What is behind the damage would be told of again. If the disk refuses, it is.
+        let _ = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    }
+    Ok((db, Damage { aside: aside(path), has_lost_newest }))
+}
+
+fn has_lost_newest(path: &Path) -> bool {
+    let mut log = Vec::new();
+    let read =
+        File::open(beside(path, "-wal")).and_then(|file| file.take(WAL_BYTES_MAX).read_to_end(&mut log));
+    read.is_ok() && wal::is_damaged(&log)
 }
 
 /// What lies aside. That it was renamed is the last that happened to it.

@@ -65,6 +65,9 @@ fn check(folder: &Path, image: &Image) -> Result<(), String> {
     let promised = image.promised.last().copied().unwrap_or(0);
     let opened =
         Keeper::open(folder, Duration::from_secs(1)).map_err(|error| format!("does not open: {error:?}"))?;
+    if opened.1.damage().has_lost_newest {
+        return Err("taken for damage".to_owned());
+    }
     drop(opened);
     if folder.join("state.db.aside").exists() && promised > 0 {
         return Err("set aside".to_owned());
