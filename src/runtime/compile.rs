@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::platform::{limits, spawn};
 use crate::runtime::Cause;
+use crate::runtime::host::AddressSpace;
 
 /// Address space of the child. A component of 150 KB takes 25 MiB, and it grows with the largest function; what does not
 /// fit is refused here, and not by the system's last resort, which would take the gateway.
@@ -151,15 +152,17 @@ fn end(child: &mut Child) {
 /// When `output` is a folder, code and check sum are put there under the names the cache would give them: an image brings
 /// its components so.
 pub fn child(input: &Path, output: &Path) -> Result<(), ChildError> {
+    // As the gateway has it, which started this with no limit but its own.
+    let space = AddressSpace::here();
     limits::confine(ADDRESS_SPACE_BYTES, TIME_MAX).map_err(ChildError::Limits)?;
     let read = |source| ChildError::Read { path: input.to_owned(), source };
     let wasm = std::fs::read(input).map_err(read)?;
-    precompile(&wasm, output)
+    precompile(&wasm, output, space)
 }
 
 #[cfg(feature = "compile")]
-fn precompile(wasm: &[u8], output: &Path) -> Result<(), ChildError> {
-    let engine = crate::runtime::host::engine().map_err(ChildError::Engine)?;
+fn precompile(wasm: &[u8], output: &Path, space: AddressSpace) -> Result<(), ChildError> {
+    let engine = crate::runtime::host::engine(space).map_err(ChildError::Engine)?;
     let code = engine.precompile_component(wasm).map_err(|error| ChildError::Component(error.into()))?;
     let written = if output.is_dir() {
         crate::runtime::artifact::shelve(output, &engine, wasm, &code)
@@ -170,6 +173,6 @@ fn precompile(wasm: &[u8], output: &Path) -> Result<(), ChildError> {
 }
 
 #[cfg(not(feature = "compile"))]
-fn precompile(_wasm: &[u8], _output: &Path) -> Result<(), ChildError> {
+fn precompile(_wasm: &[u8], _output: &Path, _space: AddressSpace) -> Result<(), ChildError> {
     Err(ChildError::NoCompiler)
 }

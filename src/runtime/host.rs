@@ -1,8 +1,10 @@
 //! What all components share: the engine, the imports, and the thread that ends calls which take too long.
 //!
-//! The settings are for boards with little address space. A linear memory reserves 16 MiB (the default grant) instead of
-//! 4 GiB, so bounds are checked in code; there is no pool of slots. All of it works where the address space is limited to
-//! 1 GiB. The settings are part of what a compiled component is keyed by: changing one makes the cache start anew.
+//! There is no pool of slots, and stacks are small: all of it works where the address space is limited to 1 GiB. There a
+//! linear memory reserves 16 MiB (the default grant) and its bounds are checked in code. Where nothing limits the address
+//! space, a memory reserves all that a component could address, 4 GiB of nothing, and the processor checks: spectra take a
+//! quarter less time. The settings are part of what a compiled component is keyed by: changing one makes the
+//! cache start anew.
 
 use std::io;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -12,6 +14,7 @@ use std::time::Duration;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, Engine};
 
+use crate::platform::limits;
 use crate::runtime::bindings::frond::telemetry::{log, registry};
 use crate::runtime::instance::Room;
 use crate::runtime::{Cause, wasi};
@@ -19,7 +22,8 @@ use crate::runtime::{Cause, wasi};
 /// How often the epoch moves on: the resolution of deadlines. A hundred wake-ups a second are 0.05 % of a small core.
 pub(super) const EPOCH_TICK: Duration = Duration::from_millis(10);
 
-/// Address space a linear memory gets at once; up to here it grows in place. The default of `memory_bytes_max`.
+/// Address space a linear memory gets at once where there is little; up to here it grows in place. The default of
+/// `memory_bytes_max`.
 const MEMORY_RESERVATION_BYTES: u64 = 16 << 20;
 
 /// Address space added when a memory outgrows its reservation and has to move. With none, an allocator that grows by
@@ -37,6 +41,15 @@ const CALL_STACK_BYTES: usize = 512 << 10;
 
 /// Stack of the epoch thread, which calls nothing.
 const TICKER_STACK_BYTES: usize = 64 << 10;
+
+/// How much address space there is for memories of components.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AddressSpace {
+    /// 4 GiB each.
+    Ample,
+    /// What they need.
+    Scarce,
+}
 
 /// What all components share. Dropping it stops its thread.
 pub struct Host {
@@ -65,12 +78,21 @@ struct Ticker {
     thread: Option<thread::JoinHandle<()>>,
 }
 
+// === impl AddressSpace ===
+
+impl AddressSpace {
+    /// That of this process, and of one that it starts to compile.
+    pub(super) fn here() -> AddressSpace {
+        if limits::is_address_space_limited() { AddressSpace::Scarce } else { AddressSpace::Ample }
+    }
+}
+
 // === impl Host ===
 
 impl Host {
     /// Sets up engine and imports, and starts the epoch thread.
     pub fn new() -> Result<Host, HostError> {
-        let engine = engine().map_err(HostError::Engine)?;
+        let engine = engine(AddressSpace::here()).map_err(HostError::Engine)?;
         let linker = linker(&engine).map_err(|error| HostError::Imports(error.into()))?;
         let ticker = Ticker::start(engine.clone()).map_err(HostError::Ticker)?;
         Ok(Host { engine, linker, _ticker: ticker })
@@ -84,12 +106,15 @@ impl std::fmt::Debug for Host {
 }
 
 /// The engine, set up alike in the gateway and in the process that compiles for it.
-pub(super) fn engine() -> Result<Engine, Cause> {
+pub(super) fn engine(space: AddressSpace) -> Result<Engine, Cause> {
     let mut config = Config::new();
+    if space == AddressSpace::Scarce {
+        config
+            .memory_reservation(MEMORY_RESERVATION_BYTES)
+            .memory_reservation_for_growth(MEMORY_RESERVATION_FOR_GROWTH_BYTES)
+            .memory_guard_size(MEMORY_GUARD_BYTES);
+    }
     config
-        .memory_reservation(MEMORY_RESERVATION_BYTES)
-        .memory_reservation_for_growth(MEMORY_RESERVATION_FOR_GROWTH_BYTES)
-        .memory_guard_size(MEMORY_GUARD_BYTES)
         .max_wasm_stack(WASM_STACK_BYTES)
         .async_stack_size(CALL_STACK_BYTES)
         .epoch_interruption(true)
@@ -180,7 +205,7 @@ mod tests {
     #[test]
     fn the_ticking_thread_ends_with_the_host() {
         // Goal: nothing is left behind. Method: the thread holds the engine; once it has ended nobody does.
-        let engine = engine().unwrap();
+        let engine = engine(AddressSpace::Scarce).unwrap();
         let ticker = Ticker::start(engine.clone()).unwrap();
         let weak = engine.weak();
         drop(engine);
