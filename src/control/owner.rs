@@ -380,11 +380,16 @@ impl Control {
         let _ = reply.send(decision.answer);
         decision.events.into_iter().for_each(|event| self.send(event));
         if let Some(work) = decision.work {
-            if by == Origin::Site && work.limit > 0 {
+            if by == Origin::Site && work.limit > 0 && self.is_configured(&work.id) {
                 self.take_anew(&work.reference).await;
             }
             self.expect(work, undo, by).await;
         }
+    }
+
+    /// Whether no configuration is missing that a component names: one that would be taken back for that is no wish.
+    fn is_configured(&self, id: &str) -> bool {
+        self.desired.components.get(id).is_some_and(|item| self.desired.merged(&item.spec.config).is_ok())
     }
 
     /// Whoever puts a component on site whose artifact was damaged takes what its source has now. A controller of the

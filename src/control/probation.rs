@@ -5,7 +5,7 @@
 //!   Settled ─────────────────────────────▶ On probation ─────────────────────────────────────────────▶ Settled
 //!      ▲        the former one is kept        │    ▲ │
 //!      │                                      │    └─┘ yet another one: the former one stays who it was
-//!      └── the former one is desired again ◀──┘ it cannot be opened, or traps
+//!      └── the former one is desired again ◀──┘ it cannot be opened, or traps, or lacks a link all the while
 //! ```
 //! The former version is a row of `state.db`, written in the same transaction as the change: a cut of power neither forgets
 //! it nor lets a version pass that has not been seen to work. After a restart a probation begins anew.
@@ -64,6 +64,8 @@ pub(super) fn judge(status: &WorkloadStatus, lasted: Duration, least: Duration) 
         "quarantined" => Verdict::Failed(why()),
         _ if ended > 0 || status.deadlines >= DEADLINES_MAX => Verdict::Failed(why()),
         "ready" if status.handled > 0 && lasted >= least => Verdict::Passed,
+        // What it lacks may come after it, as links do; but the one before lacked nothing.
+        "absent" if lasted >= least => Verdict::Failed(why()),
         _ => Verdict::Wait,
     }
 }
@@ -109,8 +111,8 @@ mod tests {
 
     #[test]
     fn a_version_passes_by_work_and_time_and_fails_at_once() {
-        // Goal: neither time alone nor work alone is enough. Method: each, and both; one that waits for a link; one that
-        // trapped and works again, one that was slow now and then, and too often, and one that is quarantined.
+        // Goal: neither time alone nor work alone is enough. Method: each, and both; one that waits for a link, for a while and
+        // all the while; one that trapped and works again, one that was slow now and then, and too often, and one that is quarantined.
         let least = Duration::from_secs(10);
         let status = |state: &str, handled| WorkloadStatus {
             state: state.into(),
@@ -122,7 +124,8 @@ mod tests {
         assert_eq!(after(&status("ready", 0), 11), Verdict::Wait);
         assert_eq!(after(&status("ready", 1), 9), Verdict::Wait);
         assert_eq!(after(&status("ready", 1), 10), Verdict::Passed);
-        assert_eq!(after(&status("absent", 1), 11), Verdict::Wait);
+        assert_eq!(after(&status("absent", 0), 9), Verdict::Wait);
+        assert_eq!(after(&status("absent", 0), 10), Verdict::Failed("a reason".into()));
         let trapped = WorkloadStatus { traps: 1, ..status("ready", 9) };
         assert_eq!(after(&trapped, 1), Verdict::Failed("it was ended, and works again".into()));
         let slow = |deadlines| WorkloadStatus { deadlines, ..status("discarded", 9) };

@@ -111,8 +111,9 @@ fn progress(overview: &Overview, id: &str, wanted: &Component) -> Progress {
     let Some(Item { spec, .. }) = overview.desired.components.get(id) else {
         return Progress::Gone(Left::Nothing);
     };
-    let is_it =
-        (&spec.reference, spec.limit, &spec.config) == (&wanted.reference, wanted.limit, &wanted.config);
+    // Without any it keeps those it had.
+    let is_configured = wanted.config.is_empty() || spec.config == wanted.config;
+    let is_it = is_configured && (&spec.reference, spec.limit) == (&wanted.reference, wanted.limit);
     let Some(present) = overview.components.iter().find(|one| one.id == id).filter(|_| is_it) else {
         return Progress::Gone(Left::Another);
     };
@@ -202,8 +203,14 @@ mod tests {
         assert_eq!(seen(Some("old"), false, "ready", None), Progress::Gone(Left::Another));
         assert_eq!(seen(None, false, "ready", None), Progress::Gone(Left::Nothing));
         let wanted = Component { config: vec!["more".into()], ..component("new") };
-        let without = overview(Some("new"), false, "ready", None);
-        assert_eq!(progress(&without, "press", &wanted), Progress::Gone(Left::Another));
+        let mut had = overview(Some("new"), false, "ready", None);
+        assert_eq!(progress(&had, "press", &wanted), Progress::Gone(Left::Another));
+        had.desired.make(
+            &Change::Put(Key::Component("press".into()), Spec::Component(wanted)),
+            2,
+            Origin::Site,
+        );
+        assert!(matches!(progress(&had, "press", &component("new")), Progress::Runs { .. }), "it keeps them");
     }
 
     #[test]

@@ -94,7 +94,10 @@ impl Control {
         by: Origin,
         why: &str,
     ) {
-        warn!(component = id, why, "a component does not work as asked; what was before is desired again");
+        warn!(
+            component = id,
+            why, "a component does not work as asked; what was before, if anything, is desired again"
+        );
         let key = Key::Component(id.to_owned());
         let (change, by) = match before {
             Some(item) => (Change::Put(key, Spec::Component(item.spec)), item.origin),

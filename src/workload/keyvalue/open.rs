@@ -65,7 +65,9 @@ fn has_lost_newest(path: &Path) -> bool {
     let mut log = Vec::new();
     let read =
         File::open(beside(path, "-wal")).and_then(|file| file.take(WAL_BYTES_MAX).read_to_end(&mut log));
-    read.is_ok() && wal::is_damaged(&log)
+    // The file has a page before there is a log.
+    let is_gone = fs::metadata(path).map_or(true, |about| about.len() == 0);
+    read.is_ok() && (wal::is_damaged(&log) || is_gone && !log.is_empty())
 }
 
 /// What lies aside. That it was renamed is the last that happened to it.

@@ -158,6 +158,8 @@ fn a_bit_that_flips_in_the_log_is_told_and_a_log_cut_short_is_not() {
         }
     }
     assert!((0..whole.len()).step_by(61).all(|bytes| !wal::is_damaged(&whole[..bytes])));
+    assert!((0..32).all(|at| wal::is_damaged(&flipped(at))), "the header");
+    assert!(!wal::is_damaged(&[0; 8_192]) && !wal::is_damaged(&flipped(3)[..32]), "nothing is behind it");
 
     let copy = tempfile::tempdir().unwrap();
     std::fs::copy(folder.path().join("state.db"), copy.path().join("state.db")).unwrap();

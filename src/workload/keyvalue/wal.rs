@@ -5,6 +5,8 @@
 //! check sum over all before them, so two transactions that follow each other behind a frame that is not right were both
 //! written whole upon it: what is wrong with it came later. Damage to the last transaction looks like a power cut.
 
+/// What a log begins with, but for the lowest bit, which says how words of check sums are read.
+const MAGIC: u32 = 0x377f_0682;
 const HEADER_BYTES: usize = 32;
 const FRAME_HEADER_BYTES: usize = 24;
 
@@ -14,9 +16,15 @@ type Sum = [u32; 2];
 pub(super) fn is_damaged(wal: &[u8]) -> bool {
     let Some((header, frames)) = wal.split_at_checked(HEADER_BYTES) else { return false };
     let word = if header[3] & 1 == 1 { u32::from_be_bytes } else { u32::from_le_bytes };
+    let is_whole = number(u32::from_be_bytes, &header[..4]) & !1 == MAGIC
+        && add(word, [0, 0], &header[..24]) == sum_at(&header[24..]);
+    if !is_whole {
+        // It is written in one piece. One of zeros was not written at all.
+        return !frames.is_empty() && *header != [0; HEADER_BYTES];
+    }
     let page_bytes = usize::try_from(number(u32::from_be_bytes, &header[8..12])).unwrap_or(usize::MAX);
     let mut before = sum_at(&header[24..32]);
-    let mut is_broken = add(word, [0, 0], &header[..24]) != before;
+    let mut is_broken = false;
     let mut commits = 0;
     for frame in frames.chunks_exact(page_bytes.saturating_add(FRAME_HEADER_BYTES)) {
         let sum = add(word, add(word, before, &frame[..8]), &frame[FRAME_HEADER_BYTES..]);
