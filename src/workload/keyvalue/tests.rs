@@ -129,7 +129,8 @@ fn what_was_committed_is_there_after_a_restart_and_a_damaged_file_is_set_aside()
 #[test]
 fn a_bit_that_flips_in_the_log_is_told_and_a_log_cut_short_is_not() {
     // Goal: what was synced is not lost silently, and what a power cut leaves is not taken for damage. Method: the log of some
-    // saves, one byte of it changed, every so many; cut off anywhere; then one in the middle, opened twice.
+    // saves, one byte of it changed, every so many; cut off anywhere; then one in the middle, opened twice, and whole ones whose
+    // database is empty or gone.
     let folder = tempfile::tempdir().unwrap();
     let mut first = keeper(folder.path());
     for revision in 1..9 {
@@ -168,6 +169,16 @@ fn a_bit_that_flips_in_the_log_is_told_and_a_log_cut_short_is_not() {
     let told = || Keeper::open(copy.path(), Duration::from_secs(1)).unwrap().1.damage().clone();
     assert_eq!(told(), Damage { aside: None, has_lost_newest: true });
     assert_eq!(told(), Damage::default());
+    for is_there in [true, false] {
+        let path = copy.path().join("state.db");
+        std::fs::write(&path, []).unwrap();
+        if !is_there {
+            std::fs::remove_file(&path).unwrap();
+        }
+        std::fs::write(copy.path().join("state.db-wal"), &whole).unwrap();
+        assert!(told().has_lost_newest, "an empty file: {is_there}");
+        assert_eq!(told(), Damage::default());
+    }
 }
 
 fn saved(revision: u64, name: &str) -> Save {
