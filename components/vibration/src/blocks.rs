@@ -7,7 +7,7 @@
 //!     └────────────────────────────── features ◀───┘
 //! ```
 
-use crate::features::{Features, features};
+use crate::features::{Features, Window, features};
 use crate::settings::Settings;
 
 /// No series has this place in [`Blocks::series`].
@@ -20,6 +20,7 @@ const SNAPSHOT_BYTES_MAX: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Blocks {
     settings: Settings,
+    window: Window,
     /// Place in `series` by number; numbers are counted up, so this is short.
     places: Vec<u32>,
     series: Vec<Sampled>,
@@ -81,7 +82,8 @@ struct Sampled {
 impl Blocks {
     /// Begins with no state.
     pub fn new(settings: Settings) -> Blocks {
-        Blocks { settings, places: Vec::new(), series: Vec::new(), kept: Vec::new() }
+        let window = Window::new(settings.block);
+        Blocks { settings, window, places: Vec::new(), series: Vec::new(), kept: Vec::new() }
     }
 
     /// The options.
@@ -150,7 +152,7 @@ impl Blocks {
         let seconds = (series.last - series.first) as f64 / 1e9;
         // Samples that all have one time have no frequencies.
         let bands = if seconds > 0.0 { &bands[..] } else { &[] };
-        let found = features(&series.samples, (*block - 1) as f64 / seconds, bands);
+        let found = features(&series.samples, &self.window, (*block - 1) as f64 / seconds, bands);
         series.samples.clear();
         Row::Full { name: &series.name, unit: &series.unit, features: found }
     }

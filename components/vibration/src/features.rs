@@ -25,8 +25,23 @@ pub struct Features {
     pub bands: Vec<Option<f64>>,
 }
 
-/// Computes the features of a block whose length is one of [`crate::settings::BLOCKS`], sampled at `rate` hertz.
-pub fn features(samples: &[f32], rate: f64, bands: &[Band]) -> Features {
+/// A Hann window for blocks of one length. Kept, since a cosine for each sample costs more than the transform.
+#[derive(Debug)]
+pub struct Window(Vec<f32>);
+
+// === impl Window ===
+
+impl Window {
+    /// For blocks of `count` samples.
+    pub fn new(count: usize) -> Window {
+        let weight = |n: usize| 0.5 - 0.5 * (2.0 * PI * n as f64 / count as f64).cos();
+        Window((0..count).map(|n| weight(n) as f32).collect())
+    }
+}
+
+/// Computes the features of a block sampled at `rate` hertz, whose length is that of the window and one of
+/// [`crate::settings::BLOCKS`].
+pub fn features(samples: &[f32], window: &Window, rate: f64, bands: &[Band]) -> Features {
     let count = samples.len() as f64;
     let mean = samples.iter().map(|sample| f64::from(*sample)).sum::<f64>() / count;
     let (mut square, mut fourth, mut peak) = (0.0, 0.0, 0.0_f64);
@@ -46,16 +61,14 @@ pub fn features(samples: &[f32], rate: f64, bands: &[Band]) -> Features {
     } else {
         (peak / rms, fourth / count / (variance * variance))
     };
-    let bands = if bands.is_empty() { Vec::new() } else { in_bands(samples, mean, rate, bands) };
+    let bands = if bands.is_empty() { Vec::new() } else { in_bands(samples, window, mean, rate, bands) };
     Features { rms, peak, crest, kurtosis, bands }
 }
 
-fn in_bands(samples: &[f32], mean: f64, rate: f64, bands: &[Band]) -> Vec<Option<f64>> {
+fn in_bands(samples: &[f32], window: &Window, mean: f64, rate: f64, bands: &[Band]) -> Vec<Option<f64>> {
     let count = samples.len();
-    let windowed = samples.iter().enumerate().map(|(n, sample)| {
-        let hann = 0.5 - 0.5 * (2.0 * PI * n as f64 / count as f64).cos();
-        ((f64::from(*sample) - mean) * hann) as f32
-    });
+    let weighted = |(sample, weight): (&f32, &f32)| ((f64::from(*sample) - mean) * f64::from(*weight)) as f32;
+    let windowed = samples.iter().zip(&window.0).map(weighted);
     let power = spectrum(windowed.collect());
     let step = rate / count as f64;
     // Two sides of the spectrum, Parseval, and the window's power.
@@ -121,6 +134,7 @@ mod tests {
             let samples = sampled(count, |t| 9.81 + 3.0 * sine(1_600.0)(t));
             let Features { rms, peak, crest, kurtosis, bands } = features(
                 &samples,
+                &Window::new(count),
                 RATE,
                 &[band(10.0, 1_000.0), band(1_000.0, 2_200.0), band(20_000.0, 30_000.0)],
             );
@@ -161,7 +175,12 @@ mod tests {
             (state >> 40) as f64 / (1 << 24) as f64 - 0.5
         };
         let samples: Vec<f32> = (0..4096).map(|_| noise() as f32).collect();
-        let found = features(&samples, RATE, &[band(0.0, 500.0), band(500.0, 6_400.0), band(6_400.0, RATE)]);
+        let found = features(
+            &samples,
+            &Window::new(4096),
+            RATE,
+            &[band(0.0, 500.0), band(500.0, 6_400.0), band(6_400.0, RATE)],
+        );
         let sum: f64 = found.bands.iter().map(|rms| rms.unwrap().powi(2)).sum();
         // The window weighs the middle of the block more; of 4,096 samples of noise that is some percent.
         near(sum.sqrt(), found.rms, 0.05);
@@ -171,13 +190,13 @@ mod tests {
     #[test]
     fn impacts_show_in_kurtosis_and_crest() {
         // Goal: what the features are for. Method: the same noise-free sine with a sharp impact every 512 samples.
-        let calm = features(&sampled(4096, sine(100.0)), RATE, &[]);
+        let calm = features(&sampled(4096, sine(100.0)), &Window::new(4096), RATE, &[]);
         let struck: Vec<f32> = sampled(4096, sine(100.0))
             .iter()
             .enumerate()
             .map(|(n, s)| s + if n % 512 == 0 { 10.0 } else { 0.0 })
             .collect();
-        let struck = features(&struck, RATE, &[]);
+        let struck = features(&struck, &Window::new(4096), RATE, &[]);
         assert!(
             struck.kurtosis > 3.0 * calm.kurtosis && struck.crest > 3.0 * calm.crest,
             "{calm:?} {struck:?}"
@@ -188,7 +207,7 @@ mod tests {
     fn a_block_at_rest_gives_numbers() {
         // Goal: no division by nothing. Method: zeros, and a constant that single precision cannot hold exactly.
         for constant in [0.0, 9.81, 1e30] {
-            let found = features(&vec![constant; 256], RATE, &[band(0.0, RATE)]);
+            let found = features(&vec![constant; 256], &Window::new(256), RATE, &[band(0.0, RATE)]);
             assert_eq!((found.crest, found.kurtosis), (0.0, 0.0), "{constant}");
             assert!(found.rms.is_finite() && found.bands[0].unwrap().is_finite(), "{found:?}");
         }
