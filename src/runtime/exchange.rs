@@ -52,12 +52,14 @@ pub(super) struct Given(pub(super) usize);
 // === impl Known ===
 
 impl Known {
+    /// Asked for every reading.
+    #[inline]
     pub(super) fn contains(&self, id: u32) -> bool {
         let at = id as usize;
-        if at >= BITS_MAX {
-            return self.rest.contains(&id);
+        match self.bits.get(at / 64) {
+            Some(word) => word >> (at % 64) & 1 == 1,
+            None => at >= BITS_MAX && self.rest.contains(&id),
         }
-        self.bits.get(at / 64).is_some_and(|word| word >> (at % 64) & 1 == 1)
     }
 
     /// Says whether it is new.

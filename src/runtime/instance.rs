@@ -153,6 +153,9 @@ impl Instance {
         describe: &mut dyn FnMut(SeriesId) -> SeriesEntry,
     ) -> Result<(), Fault> {
         let known = self.known();
+        if rows.iter().all(|reading| known.contains(reading.series.0)) {
+            return Ok(());
+        }
         let mut new = Vec::new();
         for reading in rows {
             if known.insert(reading.series.0) {
@@ -160,7 +163,7 @@ impl Instance {
                 new.push(Series { id: reading.series.0, name, unit, labels: labels.into_iter().collect() });
             }
         }
-        if new.is_empty() { Ok(()) } else { self.announce(&new) }
+        self.announce(&new)
     }
 
     /// The series it may name.
