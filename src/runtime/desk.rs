@@ -46,12 +46,12 @@ pub struct Registrar {
 
 impl Desk<'_> {
     /// Lets a component work on readings of one stream.
-    pub(super) fn give(
+    pub(super) fn give<'a>(
         &mut self,
         processor: &mut Processor,
         stream: StreamId,
-        readings: &[Reading],
-    ) -> Processed {
+        readings: &'a [Reading],
+    ) -> Processed<'a> {
         let registrar = &mut self.clerk.registrar;
         registrar.begin(stream);
         let processed = processor.process(self.now, readings, describe(self.series), registrar);
@@ -61,13 +61,13 @@ impl Desk<'_> {
 
     /// As [`Desk::give`], to a version on trial: series that nobody has yet are numbered for it alone, by the registrar that
     /// is made for it the first time. Of what it would have made there must be nothing left.
-    pub(super) fn pretend(
+    pub(super) fn pretend<'a>(
         &mut self,
         processor: &mut Processor,
         stream: StreamId,
-        readings: &[Reading],
+        readings: &'a [Reading],
         pretender: &mut Option<Registrar>,
-    ) -> Processed {
+    ) -> Processed<'a> {
         let registrar = pretender.get_or_insert_with(|| self.clerk.book.pretender());
         registrar.begin(stream);
         processor.process(self.now, readings, describe(self.series), registrar)

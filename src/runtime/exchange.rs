@@ -105,6 +105,7 @@ pub(super) fn take(batch: &Batch, given: Given, known: &Known, out: &mut Vec<Rea
     let whole = columns.into_iter().min().unwrap_or(0);
     let rows = whole.min(given.0 * ROWS_OUT_PER_ROW + ROWS_OUT_MORE);
     let mut rejected = longest - rows;
+    out.reserve(rows);
 
     let pairs = batch.integer_rows.len().min(batch.integers.len());
     rejected += batch.integer_rows.len().max(batch.integers.len()) - pairs;

@@ -218,7 +218,7 @@ impl Pipeline {
                 continue;
             };
             self.through(clerk, |roster, desk, sink| {
-                roster.work(&name, (stream, timeline), readings, desk, sink);
+                roster.work(&name, (stream, timeline), &readings, desk, sink);
             });
         }
     }
@@ -228,7 +228,7 @@ impl Pipeline {
         let now = clock::boottime();
         let Pipeline { roster, lines, series, setup, stats, urgent, dirty, .. } = self;
         let mut desk = Desk { series, clerk, now };
-        let mut sink = |stream, timeline, Worked { readings, alarms }| {
+        let mut sink = |stream, timeline, Worked { readings, alarms }: Worked<'_>| {
             let line = lines.entry(stream).or_insert_with(|| retired(stream, &setup.stream_names));
             *dirty = true;
             if !alarms.is_empty() {
@@ -237,7 +237,7 @@ impl Pipeline {
                 line.push_alarms(timeline, alarms);
             }
             if !readings.is_empty() {
-                line.push(timeline, &readings, now);
+                line.push(timeline, readings, now);
             }
         };
         work(roster, &mut desk, &mut sink);

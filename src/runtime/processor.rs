@@ -147,23 +147,17 @@ impl Processor {
     ///
     /// Blocks for at most the component's deadline for each 8,192 readings, and once more for each announcement of new
     /// series and for a restart.
-    pub fn process(
+    pub fn process<'a>(
         &mut self,
         now: Nanos,
-        readings: &[Reading],
+        readings: &'a [Reading],
         mut describe: impl FnMut(SeriesId) -> SeriesEntry,
         registrar: &mut Registrar,
-    ) -> Processed {
+    ) -> Processed<'a> {
         self.now = now;
         self.grant.voice.refill(now);
         self.quota.refill(now);
-        let mut processed = Processed {
-            readings: Vec::with_capacity(readings.len()),
-            alarms: Vec::new(),
-            held: Vec::new(),
-            failed_on: 0,
-            outcome: Outcome::Processed,
-        };
+        let mut processed = Processed::nothing();
         for rows in readings.chunks(BATCH_ROWS_MAX) {
             let outcome = match self.quota.admits() {
                 Ok(()) => {
@@ -272,12 +266,12 @@ impl Processor {
         reason
     }
 
-    fn work(
+    fn work<'a>(
         &mut self,
-        rows: &[Reading],
+        rows: &'a [Reading],
         describe: &mut dyn FnMut(SeriesId) -> SeriesEntry,
         registrar: &mut Registrar,
-        processed: &mut Processed,
+        processed: &mut Processed<'a>,
     ) -> Result<(), Reason> {
         if self.instance.is_none() {
             self.restart()?;
@@ -300,13 +294,14 @@ impl Processor {
         let (given, known, counters) = (Given(rows.len()), instance.known(), &self.grant.counters);
         let before = processed.readings.len();
         match output.readings {
-            Readings::Unchanged => processed.readings.extend_from_slice(rows),
+            Readings::Unchanged => processed.pass(rows),
             Readings::Replaced(batch) => {
-                add(&counters.rows_rejected, exchange::take(&batch, given, known, &mut processed.readings));
-                let whole = processed.readings.len() - before;
+                let readings = processed.readings.to_mut();
+                add(&counters.rows_rejected, exchange::take(&batch, given, known, readings));
+                let whole = readings.len() - before;
                 let taken = self.quota.take_readings(whole);
                 add(&counters.readings_over, whole - taken);
-                processed.readings.truncate(before + taken);
+                readings.truncate(before + taken);
             }
         }
         add(&counters.readings_out, processed.readings.len() - before);
@@ -322,11 +317,11 @@ impl Processor {
     }
 
     /// What becomes of rows that it did not work on.
-    fn fall_back(&self, rows: &[Reading], processed: &mut Processed) {
+    fn fall_back<'a>(&self, rows: &'a [Reading], processed: &mut Processed<'a>) {
         match self.fallback {
             Fallback::Pass => {
                 add(&self.grant.counters.passed_by, rows.len());
-                processed.readings.extend_from_slice(rows);
+                processed.pass(rows);
             }
             Fallback::Drop => add(&self.grant.counters.dropped, rows.len()),
             Fallback::Hold => processed.held.extend_from_slice(rows),

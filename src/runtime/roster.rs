@@ -74,13 +74,13 @@ enum Sweep {
 
 /// What becomes of readings.
 #[derive(Debug, Default)]
-pub(super) struct Worked {
-    pub(super) readings: Vec<Reading>,
+pub(super) struct Worked<'a> {
+    pub(super) readings: &'a [Reading],
     pub(super) alarms: Vec<Alarm>,
 }
 
 /// Where outputs go: stream, timeline, outputs.
-pub(super) type Sink<'a> = &'a mut dyn FnMut(StreamId, Timeline, Worked);
+pub(super) type Sink<'a> = &'a mut dyn FnMut(StreamId, Timeline, Worked<'_>);
 
 // === impl Roster ===
 
@@ -153,7 +153,7 @@ impl Roster {
         &mut self,
         name: &str,
         (stream, timeline): (StreamId, Timeline),
-        readings: Vec<Reading>,
+        readings: &[Reading],
         desk: &mut Desk<'_>,
         sink: Sink<'_>,
     ) {
@@ -162,16 +162,16 @@ impl Roster {
         };
         let time = readings.last().map_or(0, |reading| reading.time);
         if seat.fallback() == Fallback::Hold || !seat.hold.is_empty() {
-            seat.keep((stream, timeline), &readings, desk.now);
+            seat.keep((stream, timeline), readings, desk.now);
             self.drain(name, desk, sink);
-        } else if let Some(Processed { readings, alarms, .. }) = seat.give(stream, &readings, desk) {
-            sink(stream, timeline, Worked { readings, alarms });
+        } else if let Some(Processed { readings, alarms, .. }) = seat.give(stream, readings, desk) {
+            sink(stream, timeline, Worked { readings: &readings, alarms });
         } else {
             self.miss(desk.now);
             self.go_past(name, (stream, timeline), readings, sink);
         }
         if let Some(alarm) = self.alarm(name, stream, time, desk) {
-            sink(stream, timeline, Worked { readings: Vec::new(), alarms: vec![alarm] });
+            sink(stream, timeline, Worked { readings: &[], alarms: vec![alarm] });
         }
     }
 
@@ -304,7 +304,7 @@ impl Roster {
         if seat.processor.is_none() {
             // The fallback was another when these were held back, or the component is no longer configured.
             while !waits && let Some(piece) = self.seats.get_mut(name).and_then(|seat| seat.hold.next()) {
-                self.go_past(name, (piece.stream, piece.timeline), piece.readings, sink);
+                self.go_past(name, (piece.stream, piece.timeline), &piece.readings, sink);
             }
             return;
         }
@@ -318,7 +318,7 @@ impl Roster {
                 break;
             };
             let Processed { readings, alarms, held, failed_on, .. } = processed;
-            sink(piece.stream, piece.timeline, Worked { readings, alarms });
+            sink(piece.stream, piece.timeline, Worked { readings: &readings, alarms });
             // A piece is one call's, so all of it is held or nothing.
             if held.is_empty() {
                 seat.hold.worked(piece);
@@ -341,7 +341,7 @@ impl Roster {
         &mut self,
         name: &str,
         (stream, timeline): (StreamId, Timeline),
-        readings: Vec<Reading>,
+        readings: &[Reading],
         sink: Sink<'_>,
     ) {
         let fallback = self.seats.get(name).map_or(Fallback::Pass, Seat::fallback);

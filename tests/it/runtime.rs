@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use frond::block::SeriesEntry;
+use frond::block::{Alarm, SeriesEntry};
 use frond::config;
 use frond::runtime::{Counters, Host, Outcome, Processed, Processor, Registrar};
 use frond::sample::{Nanos, Reading, SECOND, SeriesId, Value};
@@ -25,6 +25,15 @@ const DEADLINE_SHORT: Duration = Duration::from_millis(200);
 
 /// After this at the latest a call must have ended that is meant to exceed [`DEADLINE_SHORT`].
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What became of a batch, whose readings may be gone.
+struct Done {
+    readings: Vec<Reading>,
+    alarms: Vec<Alarm>,
+    held: Vec<Reading>,
+    failed_on: usize,
+    outcome: Outcome,
+}
 
 /// The value that makes `misbehave` do what its option says.
 const TRIGGER: f64 = 666.0;
@@ -59,6 +68,13 @@ fn float(series: u32, time: Nanos, value: f64) -> Reading {
     Reading { series: SeriesId(series), time, value: Value::Float(value) }
 }
 
+impl From<Processed<'_>> for Done {
+    fn from(processed: Processed<'_>) -> Done {
+        let Processed { readings, alarms, held, failed_on, outcome } = processed;
+        Done { readings: readings.into_owned(), alarms, held, failed_on, outcome }
+    }
+}
+
 fn int(series: u32, time: Nanos, value: i64) -> Reading {
     Reading { series: SeriesId(series), time, value: Value::Int(value) }
 }
@@ -68,8 +84,13 @@ fn describe(id: SeriesId) -> SeriesEntry {
 }
 
 /// One batch at second `at`, with no series to be registered.
-fn process(processor: &mut Processor, at: i64, readings: &[Reading]) -> Processed {
-    processor.process(at * SECOND, readings, describe, &mut Registrar::refusing("no more series"))
+fn process(processor: &mut Processor, at: i64, readings: &[Reading]) -> Done {
+    process_with(&mut Registrar::refusing("no more series"), processor, at, readings)
+}
+
+/// As [`process`], with series that may be registered.
+fn process_with(registrar: &mut Registrar, processor: &mut Processor, at: i64, readings: &[Reading]) -> Done {
+    processor.process(at * SECOND, readings, describe, registrar).into()
 }
 
 /// Names and units that a component asked for.
@@ -87,7 +108,7 @@ fn recording() -> (Registrar, Asked) {
     (registrar, asked)
 }
 
-fn values(processed: &Processed) -> Vec<f64> {
+fn values(processed: &Done) -> Vec<f64> {
     processed.readings.iter().map(|reading| reading.value.as_f64()).collect()
 }
 

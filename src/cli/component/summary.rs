@@ -55,7 +55,7 @@ pub(super) struct Summary<'a> {
 // === impl Tally ===
 
 impl Tally {
-    pub(super) fn count(&mut self, batch: &[Reading], processed: &Processed) {
+    pub(super) fn count(&mut self, batch: &[Reading], processed: &Processed<'_>) {
         self.batches += 1;
         self.readings_in += batch.len() as u64;
         self.readings_out += processed.readings.len() as u64;

@@ -145,7 +145,7 @@ impl Run<'_> {
     }
 
     /// One batch, behind a restart if it is time for one.
-    fn step(&mut self, batch: &[Reading]) -> Result<Processed, OpenError> {
+    fn step<'b>(&mut self, batch: &'b [Reading]) -> Result<Processed<'b>, OpenError> {
         if self.restart_at == Some(self.tally.readings_in) && self.tally.restart.is_none() {
             self.restart()?;
         }
@@ -181,7 +181,7 @@ impl Run<'_> {
     }
 }
 
-fn work(processor: &mut Processor, now: Nanos, batch: &[Reading], roster: &Shared) -> Processed {
+fn work<'a>(processor: &mut Processor, now: Nanos, batch: &'a [Reading], roster: &Shared) -> Processed<'a> {
     let describe = |id: SeriesId| roster.get().entry(id).cloned().unwrap_or_else(nameless);
     processor.process(now, batch, describe, &mut roster.registrar())
 }
@@ -214,7 +214,7 @@ fn batches(readings: &[Reading], rows: Option<usize>, restart_at: Option<usize>)
 }
 
 /// The first row that is another one.
-fn difference(expected: &Processed, found: &Processed, roster: &Roster, at: u64) -> Option<String> {
+fn difference(expected: &Processed<'_>, found: &Processed<'_>, roster: &Roster, at: u64) -> Option<String> {
     if expected == found {
         return None;
     }

@@ -35,12 +35,12 @@ const TAKEN_BACK: &str = "an operator has taken it back";
 
 impl Seat {
     /// Lets the component work on readings of one stream, and whoever is there beside it. `None` when nobody is at work.
-    pub(in crate::runtime) fn give(
+    pub(in crate::runtime) fn give<'a>(
         &mut self,
         stream: StreamId,
-        readings: &[Reading],
+        readings: &'a [Reading],
         desk: &mut Desk<'_>,
-    ) -> Option<Processed> {
+    ) -> Option<Processed<'a>> {
         let processed = desk.give(self.processor.as_mut()?, stream, readings);
         match &self.deployment.cast {
             Cast::Alone | Cast::Opening { .. } => Some(processed),

@@ -48,7 +48,7 @@ impl Roster {
         for (name, look) in looks {
             let (time, timeline) = around.clock.stamp();
             if let Some(alarm) = self.tell(&name, around.stream, time, look, desk) {
-                sink(around.stream, timeline, Worked { readings: Vec::new(), alarms: vec![alarm] });
+                sink(around.stream, timeline, Worked { readings: &[], alarms: vec![alarm] });
             }
         }
     }

@@ -6,7 +6,7 @@ use frond::config;
 use frond::runtime::{Host, Outcome, Processor, Reason, Restored};
 
 use super::{
-    DEADLINE_SHORT, PATIENCE, TRIGGER, compiler, component, count, describe, float, int, open, process,
+    DEADLINE_SHORT, PATIENCE, TRIGGER, compiler, component, count, float, int, open, process, process_with,
     recording, shared_cache, values,
 };
 
@@ -124,14 +124,14 @@ fn a_component_registers_series_while_it_works() {
     let mut guest = open(&host, "misbehave", &[("mode", "derive")]);
     let rows = [float(7, 1, TRIGGER), float(8, 1, 1.0)];
     let (mut registrar, asked) = recording();
-    let processed = guest.process(0, &rows, describe, &mut registrar);
+    let processed = process_with(&mut registrar, &mut guest, 0, &rows);
     assert_eq!(processed.readings, [float(101, 1, TRIGGER), float(102, 1, 1.0)]);
     assert_eq!(*asked.lock().unwrap(), [("derived/7".into(), "m".into()), ("derived/8".into(), "m".into())]);
     assert_eq!(process(&mut guest, 0, &rows).readings, rows);
 
     let mut flood = open(&host, "misbehave", &[("mode", "register-flood")]);
     let (mut registrar, asked) = recording();
-    let processed = flood.process(0, &rows, describe, &mut registrar);
+    let processed = process_with(&mut registrar, &mut flood, 0, &rows);
     assert_eq!(values(&processed), [5000.0 - 4096.0, 1.0]);
     assert_eq!(asked.lock().unwrap().len(), 4096);
 }

@@ -3,7 +3,7 @@
 use frond::runtime::{Host, Outcome, Processor, Restored};
 use frond::sample::{Reading, SECOND, SeriesId};
 
-use super::{count, describe, float, int, open, process, recording, values};
+use super::{count, float, int, open, process, process_with, recording, values};
 
 #[test]
 fn limits_calibrates_raises_and_clears() {
@@ -35,9 +35,8 @@ fn vibration_gives_features_under_series_of_its_own() {
     let sine = |n: i64| 100.0 * (2.0 * std::f64::consts::PI * n as f64 / 20.0).sin();
     let row = |n: i64| float(1, n * SECOND / 10_000, sine(n));
     let (mut registrar, registered) = recording();
-    let mut work = |processor: &mut Processor, rows: &[Reading]| {
-        processor.process(SECOND, rows, describe, &mut registrar)
-    };
+    let mut work =
+        |processor: &mut Processor, rows: &[Reading]| process_with(&mut registrar, processor, 1, rows);
     let mut first = open(&host, "vibration", &options);
     let rows: Vec<Reading> = (0..100).map(row).chain([int(2, 1, 7)]).collect();
     assert_eq!(work(&mut first, &rows).readings, [int(2, 1, 7)]);
