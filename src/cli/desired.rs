@@ -347,12 +347,14 @@ pub async fn components(args: LsArgs) -> anyhow::Result<Exit> {
 /// `frond history`.
 pub async fn history(args: HistoryArgs) -> anyhow::Result<Exit> {
     let newest = args.count.min(HISTORY_ROWS_MAX);
-    let lines: Vec<Told> = console::ask(&args.list.gateway.socket()?, Request::History { newest }).await?;
+    let mut lines: Vec<Told> =
+        console::ask(&args.list.gateway.socket()?, Request::History { newest }).await?;
+    lines.reverse();
     if args.list.json {
         output::line(serde_json::to_string_pretty(&lines)?);
         return Ok(Exit::Ok);
     }
-    for line in lines.iter().rev() {
+    for line in &lines {
         let at =
             Timestamp::from_nanosecond(i128::from(line.at)).map_or(String::new(), |at| format!("{at:.0}"));
         let origin = line.origin.map_or("unknown", |origin| origin.word());

@@ -174,7 +174,7 @@ async fn an_operator_on_site_sees_and_changes_the_same_state() {
     let all: Value = serde_json::from_str(&frond("history --json").await).unwrap();
     assert_eq!(all.as_array().unwrap().len(), 7);
     assert_eq!(
-        (&all[6]["origin"], &all[6]["text"]),
+        (&all[0]["origin"], &all[0]["text"]),
         (&json!("lattice"), &json!("provider kv is frond+builtin://keyvalue-sqlite"))
     );
     assert_eq!(frond("provider ls").await, "kv frond+builtin://keyvalue-sqlite (lattice, revision 1)\n");
