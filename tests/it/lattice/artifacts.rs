@@ -166,7 +166,7 @@ async fn an_artifact_of_the_hub_starts_with_everything_down_and_not_with_a_flipp
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_artifact_is_exchanged_for_no_other_until_somebody_on_site_wishes_it() {
     // Goal: a reference goes on meaning what it meant, and there is a way on. Method: another component under its name at the
-    // hub, and a bit flipped; the lattice asks for it again; then somebody on site does.
+    // hub, and a bit flipped; the lattice asks for it again; then somebody on site does, at first by a slip.
     let key = KeyPair::new_account();
     let mut rig = Rig::start(&works(&key, "")).await;
     let (wasm, other) = (padded("postman", 1_000), padded("postman", 2_000));
@@ -193,8 +193,11 @@ async fn a_damaged_artifact_is_exchanged_for_no_other_until_somebody_on_site_wis
     let told = rig.data("component_scale_failed").await;
     assert!(told["error"].as_str().unwrap().contains(&why), "{told}");
 
-    let put = ["component", "put", "press", reference, "--with", "press", "--config", "frond.toml"];
-    let said = rig.site.frond(&put).await;
+    let put = |with| ["component", "put", "press", reference, "--with", with, "--config", "frond.toml"];
+    let said = rig.site.frond(&put("nothing")).await;
+    assert!(!said.contains("it runs"), "{said}");
+    reason(&rig, "press", &why).await;
+    let said = rig.site.frond(&put("press")).await;
     assert!(said.ends_with("it runs\n"), "{said}");
     let listed = rig.site.frond(&["component", "ls", "--config", "frond.toml"]).await;
     assert!(listed.contains(&format!("  sha256:{now}, signed by works\n")), "{listed}");

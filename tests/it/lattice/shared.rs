@@ -359,14 +359,7 @@ async fn a_gateway_brings_what_it_had_of_its_own_into_a_shared_lattice() {
     first.put("both", "ours").await;
     first.put("gone", "1").await;
     assert!(first.overview().await.copy.is_none());
-    first.site.stop(Role::Gateway, Signal::SIGTERM).await;
-    first.site.write("conf.d/shape.toml", "[lattice.host]\nshape = \"shared\"\n");
-    first.site.run(Role::Gateway).await;
-    first
-        .sees("it is there", |overview| {
-            overview.copy.as_ref().is_some_and(|copy| copy.is_held && copy.pending.is_empty())
-        })
-        .await;
+    first.moves_into_the_shared_lattice().await;
     assert_eq!(plant.config("mine").await.as_deref(), Some("1"));
     assert_eq!(plant.config("both").await.as_deref(), Some("theirs"));
     let first = &mut plant.gateways[0];
@@ -386,14 +379,7 @@ async fn a_gateway_brings_what_it_had_of_its_own_into_a_shared_lattice() {
     assert_eq!(first.put("mine", "2").await, "successfully put config");
     plant.delete("CONFIGDATA", "gone").await;
     let first = &mut plant.gateways[0];
-    first.site.stop(Role::Gateway, Signal::SIGTERM).await;
-    first.site.write("conf.d/shape.toml", "[lattice.host]\nshape = \"shared\"\n");
-    first.site.run(Role::Gateway).await;
-    first
-        .sees("it is there", |overview| {
-            overview.copy.as_ref().is_some_and(|copy| copy.is_held && copy.pending.is_empty())
-        })
-        .await;
+    first.moves_into_the_shared_lattice().await;
     assert_eq!(plant.config("mine").await.as_deref(), Some("2"));
     assert_eq!((plant.config("gone").await, plant.gateways[0].config("gone").await), (None, None));
 }

@@ -9,6 +9,7 @@ use frond::console;
 use frond::control::{Command, Overview};
 use frond::runtime::Answer;
 use futures_util::StreamExt as _;
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -112,6 +113,17 @@ impl Gateway {
     pub async fn is_held(&self, held: bool) {
         self.sees("the copy is held", |overview| {
             overview.copy.as_ref().is_some_and(|copy| copy.is_held == held)
+        })
+        .await;
+    }
+
+    /// Ends the gateway and starts it again in the shared lattice, until what it brings along is settled there.
+    pub async fn moves_into_the_shared_lattice(&mut self) {
+        self.site.stop(Role::Gateway, Signal::SIGTERM).await;
+        self.site.write("conf.d/shape.toml", "[lattice.host]\nshape = \"shared\"\n");
+        self.site.run(Role::Gateway).await;
+        self.sees("it is there", |overview| {
+            overview.copy.as_ref().is_some_and(|copy| copy.is_held && copy.pending.is_empty())
         })
         .await;
     }
