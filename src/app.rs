@@ -191,12 +191,11 @@ fn start_all(tasks: &mut Tasks, config: &Config, store: Store, mut start: Start)
     let shown = control.shown.clone();
     let around = start.streams.get(neighbour::STREAM).map(|stream| neighbour::Neighbourhood {
         stream: *stream,
-        clock: clock.clone(),
         look: Box::new(move || shown.borrow().looks()),
     });
     let (orders, orders_in) = mpsc::channel(ORDERS_MAX);
     let ways = (committed_in, orders_in, checkpoints);
-    let pipeline = start_pipeline(tasks, config, (streams, around), &handle, &mut start, ways)?;
+    let pipeline = start_pipeline(tasks, config, (streams, around), (&handle, &clock), &mut start, ways)?;
 
     let sources = Sources {
         name: config.gateway.name.clone(),
@@ -291,7 +290,7 @@ fn start_pipeline(
     tasks: &mut Tasks,
     config: &Config,
     (streams, around): (Vec<(StreamId, config::Stream)>, Option<neighbour::Neighbourhood>),
-    handle: &Handle,
+    (handle, clock): (&Handle, &WallClock),
     start: &mut Start,
     (committed, orders, checkpoints): (mpsc::Receiver<Committed>, pipeline::Orders, CheckpointSender),
 ) -> Result<tokio::sync::watch::Receiver<crate::runtime::PipelineStats>, AppError> {
@@ -307,8 +306,10 @@ fn start_pipeline(
         compiler: std::env::current_exe().unwrap_or_else(|_| "/usr/bin/frond".into()),
         cache_dir: config.gateway.cache_dir.clone(),
         data_dir: config.gateway.data_dir.clone(),
+        clock: clock.clone(),
         around,
         position: start.stats.borrow().checkpoint_position,
+        replay: start.replay,
     };
     let (pipeline, stats) = Pipeline::new(setup);
     let beat = tasks.beat("pipeline", PIPELINE_BEAT);

@@ -44,6 +44,8 @@ pub struct Component {
     pub trial_batches: u32,
     /// How long the old version goes on beside the new one, 1 s to 7 days. Default 10 minutes.
     pub probation: Duration,
+    /// How often it is called if it exports a timer, 500 ms to 24 h. Default 1 s.
+    pub timer: Duration,
     /// Passed to the component as it is.
     pub config: BTreeMap<String, String>,
 }
@@ -100,6 +102,7 @@ impl Component {
             trial: Duration::from_secs(30),
             trial_batches: 100,
             probation: Duration::from_secs(600),
+            timer: Duration::from_secs(1),
             config: BTreeMap::new(),
         }
     }

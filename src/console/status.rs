@@ -335,6 +335,7 @@ fn component(name: &str, stats: &ComponentStats) -> Option<String> {
         (stats.readings_over, "of its readings were beyond readings_out_per_second and dropped"),
         (stats.alarms_over, "of its alarms were beyond alarms_per_second and dropped"),
         (stats.snapshots_rejected, "of its snapshots were beyond state_bytes_max and not taken"),
+        (stats.ticks_missed, "ticks of its timer were missed"),
     ] {
         if count > 0 {
             away.push(format!("{count} {what}"));

@@ -63,6 +63,8 @@ impl fmt::Display for ComponentStats {
             (self.over_rate, "over its rate in"),
             (self.readings_over, "dropped over its rate out"),
             (self.alarms_over, "alarms dropped over their rate"),
+            (self.ticks, "ticks"),
+            (self.ticks_missed, "ticks missed"),
             (self.rows_rejected, "rows refused"),
             (self.alarms_rejected, "alarms refused"),
             (self.snapshots_rejected, "snapshots too large"),

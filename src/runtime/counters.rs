@@ -43,6 +43,10 @@ pub struct Counters {
     pub restores_failed: AtomicU64,
     /// Nanoseconds spent in calls.
     pub call_ns: AtomicU64,
+    /// Calls by its timer.
+    pub ticks: AtomicU64,
+    /// Those that were due and not made: it was not there, its share was used up, or the machine was held up.
+    pub ticks_missed: AtomicU64,
     /// Readings that fell back because its share of the time was used up.
     pub over_share: AtomicU64,
     /// Readings that fell back because there were more than it may be given.
@@ -82,7 +86,7 @@ impl Counters {
         }
     }
 
-    fn all(&self) -> [&AtomicU64; 27] {
+    fn all(&self) -> [&AtomicU64; 29] {
         let Counters {
             calls,
             readings_in,
@@ -103,6 +107,8 @@ impl Counters {
             snapshots_rejected,
             restores_failed,
             call_ns,
+            ticks,
+            ticks_missed,
             over_share,
             over_rate,
             readings_over,
@@ -132,6 +138,8 @@ impl Counters {
             snapshots_rejected,
             restores_failed,
             call_ns,
+            ticks,
+            ticks_missed,
             over_share,
             over_rate,
             readings_over,

@@ -3,19 +3,23 @@
 //! A component asks for a number from inside a call, which goes on with the answer. Whoever answers is lent to the instance
 //! for the length of the call ([`Registrar`]), so that it owns what it needs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::block::SeriesEntry;
+use crate::block::{Alarm, SeriesEntry};
+use crate::config;
+use crate::platform::clock::WallClock;
 use crate::sample::{Nanos, Reading, SeriesId, StreamId};
-use crate::store;
+use crate::store::{self, Known};
 
 use super::Processor;
 use super::outcome::Processed;
 
 /// It, for one batch.
 pub(super) struct Desk<'a> {
-    pub(super) series: &'a mut BTreeMap<SeriesId, SeriesEntry>,
+    pub(super) series: &'a mut BTreeMap<SeriesId, Known>,
+    pub(super) streams: &'a [(StreamId, config::Stream)],
     pub(super) clerk: &'a mut Clerk,
+    pub(super) clock: &'a WallClock,
     pub(super) now: Nanos,
 }
 
@@ -55,7 +59,7 @@ impl Desk<'_> {
         let registrar = &mut self.clerk.registrar;
         registrar.begin(stream);
         let processed = processor.process(self.now, readings, describe(self.series), registrar);
-        self.series.extend(registrar.numbered.drain(..));
+        self.series.extend(registrar.numbered.drain(..).map(|(id, entry)| (id, Known { stream, entry })));
         processed
     }
 
@@ -73,16 +77,60 @@ impl Desk<'_> {
         processor.process(self.now, readings, describe(self.series), registrar)
     }
 
+    /// Lets a version of `component` act of its own accord, at `at` of the day.
+    pub(super) fn tick(
+        &self,
+        component: &str,
+        processor: &mut Processor,
+        at: Nanos,
+    ) -> Option<Processed<'static>> {
+        let everyone = || {
+            let streams: BTreeSet<StreamId> = self.streams_of(component).collect();
+            let theirs = self.series.iter().filter(|(_, known)| streams.contains(&known.stream));
+            theirs.map(|(id, known)| (*id, known.entry.clone())).collect()
+        };
+        processor.tick(self.now, at, everyone)
+    }
+
+    /// The streams whose readings pass through a component.
+    pub(super) fn streams_of(&self, component: &str) -> impl Iterator<Item = StreamId> {
+        let theirs =
+            self.streams.iter().filter(move |(_, stream)| stream.component.as_deref() == Some(component));
+        theirs.map(|(id, _)| *id)
+    }
+
+    /// What a component gave by itself, by the stream that its series belong to.
+    pub(super) fn by_stream(&self, given: Processed<'_>) -> BTreeMap<StreamId, (Vec<Reading>, Vec<Alarm>)> {
+        let mut sorted: BTreeMap<StreamId, (Vec<Reading>, Vec<Alarm>)> = BTreeMap::new();
+        let stream = |id: SeriesId| self.series.get(&id).map(|known| known.stream);
+        for reading in given.readings.iter() {
+            if let Some(stream) = stream(reading.series) {
+                sorted.entry(stream).or_default().0.push(*reading);
+            }
+        }
+        for alarm in given.alarms {
+            if let Some(stream) = stream(alarm.series) {
+                sorted.entry(stream).or_default().1.push(alarm);
+            }
+        }
+        sorted
+    }
+
     /// The number of a series, new or known.
     pub(super) fn register(&mut self, stream: StreamId, name: &str, unit: &str) -> Result<SeriesId, String> {
         let id = self.clerk.book.intern(stream, name, unit)?;
-        self.series.insert(id, entry(name, unit));
+        self.series.insert(id, Known { stream, entry: entry(name, unit) });
         Ok(id)
     }
 }
 
-fn describe(series: &BTreeMap<SeriesId, SeriesEntry>) -> impl FnMut(SeriesId) -> SeriesEntry {
-    |id| series.get(&id).cloned().unwrap_or_else(|| nameless(id))
+fn describe(series: &BTreeMap<SeriesId, Known>) -> impl FnMut(SeriesId) -> SeriesEntry {
+    |id| described(series, id)
+}
+
+/// What is known of a series.
+pub(super) fn described(series: &BTreeMap<SeriesId, Known>, id: SeriesId) -> SeriesEntry {
+    series.get(&id).map_or_else(|| nameless(id), |known| known.entry.clone())
 }
 
 // === impl Clerk ===
@@ -165,6 +213,6 @@ fn entry(name: &str, unit: &str) -> SeriesEntry {
 }
 
 /// What a series is called that nobody has named.
-pub(super) fn nameless(id: SeriesId) -> SeriesEntry {
+fn nameless(id: SeriesId) -> SeriesEntry {
     SeriesEntry { name: format!("series-{}", id.0), unit: String::new(), labels: BTreeMap::new() }
 }

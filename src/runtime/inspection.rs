@@ -24,6 +24,7 @@ const PAGES: &str = "wasi:http/incoming-handler@0.2";
 /// What every telemetry component exports, and what one with state exports beside it.
 const PROCESSOR: &str = "frond:telemetry/processor@0.1.0";
 const STATE: &str = "frond:telemetry/state@0.1.0";
+const TIMER: &str = "frond:telemetry/timer@0.1.0";
 
 /// What a memory's size is counted in.
 const PAGE_BYTES: u64 = 64 << 10;
@@ -119,6 +120,7 @@ pub fn inspect(
 fn world(exports: &[Interface]) -> Option<World> {
     let offers = |name: &str| exports.iter().any(|export| export.name == name);
     match (offers(PROCESSOR), offers(STATE)) {
+        (true, true) if offers(TIMER) => Some(World::Telemetry("frond:telemetry/timed@0.1.0")),
         (true, true) => Some(World::Telemetry("frond:telemetry/stateful@0.1.0")),
         (true, false) => Some(World::Telemetry("frond:telemetry/stateless@0.1.0")),
         (false, _) if offers(HANDLER) => Some(World::Wasmcloud(HANDLER)),
@@ -218,6 +220,7 @@ mod tests {
         };
         assert_eq!(of(&[PROCESSOR]), Some(World::Telemetry("frond:telemetry/stateless@0.1.0")));
         assert_eq!(of(&[STATE, PROCESSOR]), Some(World::Telemetry("frond:telemetry/stateful@0.1.0")));
+        assert_eq!(of(&[STATE, TIMER, PROCESSOR]), Some(World::Telemetry("frond:telemetry/timed@0.1.0")));
         assert_eq!(of(&[HANDLER]), Some(World::Wasmcloud(HANDLER)));
         assert_eq!(of(&["wasi:http/incoming-handler@0.2.2"]), Some(World::Wasmcloud(PAGES)));
         assert_eq!(of(&["wasi:http/incoming-handler@0.3.0"]), None);

@@ -12,7 +12,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::block::SeriesEntry;
 use crate::runtime::Cause;
-use crate::runtime::bindings::exports::frond::telemetry::{processor, state};
+use crate::runtime::bindings::exports::frond::telemetry::{processor, state, timer};
 use crate::runtime::bindings::frond::telemetry::types::{Batch, Output, Series};
 use crate::runtime::bindings::frond::telemetry::{log, registry, types};
 use crate::runtime::counters::Counters;
@@ -22,10 +22,13 @@ use crate::runtime::host::{EPOCH_TICK, Host};
 use crate::runtime::meter::Meter;
 use crate::runtime::voice::{Level, Voice};
 use crate::runtime::wasi;
-use crate::sample::{Reading, SeriesId};
+use crate::sample::{Nanos, Reading, SeriesId};
 
 /// Most series one instance may register, as `wit/` says.
 const REGISTERED_MAX: u32 = 4096;
+
+/// Most series announced in one call to one that is told of all there are: as many as a batch could bring.
+const ANNOUNCED_MAX: usize = 8192;
 
 /// Longest name of a series a component may register; MQTT topics of plants are a quarter of that.
 const SERIES_NAME_BYTES_MAX: usize = 256;
@@ -65,6 +68,7 @@ pub(super) struct Exports {
     pre: InstancePre<Room>,
     processor: processor::GuestIndices,
     state: Option<state::GuestIndices>,
+    timer: Option<timer::GuestIndices>,
 }
 
 /// What every instance of a component is given.
@@ -81,6 +85,9 @@ pub(super) struct Instance {
     store: Store<Room>,
     processor: processor::Guest,
     state: Option<state::Guest>,
+    timer: Option<timer::Guest>,
+    /// All series that there are have been announced to it.
+    has_met_all: bool,
     deadline_ticks: u64,
 }
 
@@ -105,9 +112,20 @@ impl Exports {
     pub(super) fn find(host: &Host, component: &Component) -> Result<Exports, Cause> {
         let pre = host.linker.instantiate_pre(component)?;
         let processor = processor::GuestIndices::new(&pre)?;
-        let has_state = component.get_export_index(None, "frond:telemetry/state@0.1.0").is_some();
+        let exports = |interface| component.get_export_index(None, interface).is_some();
+        let has_state = exports("frond:telemetry/state@0.1.0");
         let state = has_state.then(|| state::GuestIndices::new(&pre)).transpose()?;
-        Ok(Exports { pre, processor, state })
+        let has_timer = exports("frond:telemetry/timer@0.1.0");
+        let timer = has_timer.then(|| timer::GuestIndices::new(&pre)).transpose()?;
+        Ok(Exports { pre, processor, state, timer })
+    }
+
+    pub(super) fn has_timer(&self) -> bool {
+        self.timer.is_some()
+    }
+
+    pub(super) fn has_state(&self) -> bool {
+        self.state.is_some()
     }
 }
 
@@ -124,10 +142,13 @@ impl Instance {
         let linked = exports.pre.instantiate(&mut store).and_then(|instance| {
             let processor = exports.processor.load(&mut store, &instance)?;
             let state = exports.state.as_ref().map(|state| state.load(&mut store, &instance)).transpose()?;
-            Ok((processor, state))
+            let timer = exports.timer.as_ref().map(|timer| timer.load(&mut store, &instance)).transpose()?;
+            Ok((processor, state, timer))
         });
         match linked {
-            Ok((processor, state)) => Ok(Instance { store, processor, state, deadline_ticks }),
+            Ok((processor, state, timer)) => {
+                Ok(Instance { store, processor, state, timer, has_met_all: false, deadline_ticks })
+            }
             Err(error) => Err(fault(&error, &store)),
         }
     }
@@ -156,14 +177,23 @@ impl Instance {
         if rows.iter().all(|reading| known.contains(reading.series.0)) {
             return Ok(());
         }
-        let mut new = Vec::new();
-        for reading in rows {
-            if known.insert(reading.series.0) {
-                let SeriesEntry { name, unit, labels } = describe(reading.series);
-                new.push(Series { id: reading.series.0, name, unit, labels: labels.into_iter().collect() });
-            }
-        }
+        let new = rows.iter().filter(|reading| known.insert(reading.series.0));
+        let new: Vec<Series> = new.map(|reading| series(reading.series, describe(reading.series))).collect();
         self.announce(&new)
+    }
+
+    /// Announces `everyone` of whom it has not heard yet. Nobody is asked for twice.
+    pub(super) fn introduce_all(
+        &mut self,
+        everyone: impl FnOnce() -> Vec<(SeriesId, SeriesEntry)>,
+    ) -> Result<(), Fault> {
+        if std::mem::replace(&mut self.has_met_all, true) {
+            return Ok(());
+        }
+        let known = self.known();
+        let new = everyone().into_iter().filter(|(id, _)| known.insert(id.0));
+        let new: Vec<Series> = new.map(|(id, entry)| series(id, entry)).collect();
+        new.chunks(ANNOUNCED_MAX).try_for_each(|some| self.announce(some))
     }
 
     /// The series it may name.
@@ -191,6 +221,14 @@ impl Instance {
         result.map_err(|error| fault(&error, &self.store))
     }
 
+    /// Lets it act of its own accord. `None` when it has no timer.
+    pub(super) fn tick(&mut self, at: Nanos) -> Result<Option<Output>, Fault> {
+        self.begin();
+        let Some(timer) = &self.timer else { return Ok(None) };
+        let result = timer.call_tick(&mut self.store, at);
+        result.map(Some).map_err(|error| fault(&error, &self.store))
+    }
+
     /// `None` when it has no state.
     pub(super) fn snapshot(&mut self) -> Result<Option<Vec<u8>>, Fault> {
         self.begin();
@@ -211,6 +249,11 @@ impl Instance {
         self.store.set_epoch_deadline(self.deadline_ticks);
         self.store.data_mut().meter.begin_call();
     }
+}
+
+fn series(SeriesId(id): SeriesId, entry: SeriesEntry) -> Series {
+    let SeriesEntry { name, unit, labels } = entry;
+    Series { id, name, unit, labels: labels.into_iter().collect() }
 }
 
 fn fault(error: &wasmtime::Error, store: &Store<Room>) -> Fault {

@@ -1,4 +1,5 @@
-//! Components at work: readings go in as batches of columns, come out as readings and alarms.
+//! Components at work: readings go in as batches of columns, come out as readings and alarms; a timer calls those that act of
+//! their own accord.
 //!
 //! The pipeline thread owns every [`Processor`], and a processor owns its instance: one wasmtime store, called by nobody
 //! else. The [`Host`] is what they share: engine, imports, and the thread that ends calls which take too long.
@@ -86,6 +87,6 @@ pub(crate) type Cause = Box<dyn std::error::Error + Send + Sync>;
 mod bindings {
     wasmtime::component::bindgen!({
         path: "wit/frond-telemetry.wit",
-        world: "stateful",
+        world: "timed",
     });
 }

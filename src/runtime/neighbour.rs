@@ -6,18 +6,15 @@
 
 use std::collections::BTreeMap;
 
-use crate::platform::clock::WallClock;
 use crate::sample::StreamId;
 
 /// The stream that such alarms belong to.
 pub const STREAM: &str = "frond";
 
-/// Where they are seen, and what their alarms are stamped with.
+/// Where they are seen.
 pub struct Neighbourhood {
     /// [`STREAM`].
     pub stream: StreamId,
-    /// The gateway's clock.
-    pub clock: WallClock,
     /// Everyone there is, by name; `None` while that is not known yet. Must not wait.
     pub look: Box<dyn Fn() -> Option<BTreeMap<String, Look>> + Send>,
 }

@@ -9,8 +9,9 @@ use crate::journal::RawBlock;
 use crate::outbox::Output;
 use crate::reduce::{Closed, Reducer};
 use crate::sample::{BootId, Durability, Lane, Nanos, Reading, SeriesId, StreamId, Timeline};
+use crate::store::Known;
 
-use super::desk::nameless;
+use super::desk::described;
 
 /// Windows in one output: 1,024 rows of some 20 bytes are 20 KiB, which a link of 1 Mbit/s carries in a sixth of a second:
 /// an alarm never waits longer behind one message.
@@ -153,7 +154,7 @@ impl Line {
     pub fn take_outputs(
         &mut self,
         stream: StreamId,
-        series: &BTreeMap<SeriesId, SeriesEntry>,
+        series: &BTreeMap<SeriesId, Known>,
         boots: &BTreeMap<BootId, String>,
     ) -> Vec<Output> {
         let name = self.name.clone();
@@ -218,11 +219,11 @@ pub fn raw_blocks((stream, timeline): (StreamId, Timeline), mut readings: Vec<Re
 /// An entry for every series in `rows`.
 fn dictionary(
     rows: impl Iterator<Item = SeriesId>,
-    series: &BTreeMap<SeriesId, SeriesEntry>,
+    series: &BTreeMap<SeriesId, Known>,
 ) -> BTreeMap<SeriesId, SeriesEntry> {
     let mut entries = BTreeMap::new();
     for id in rows {
-        entries.entry(id).or_insert_with(|| series.get(&id).cloned().unwrap_or_else(|| nameless(id)));
+        entries.entry(id).or_insert_with(|| described(series, id));
     }
     entries
 }

@@ -23,10 +23,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use crate::block::SeriesEntry;
 use crate::journal::{Checkpoint, Committed};
 use crate::platform::{clock, fault};
 use crate::sample::{Durability, Reading, SeriesId, StreamId, Timeline};
+use crate::store::Known;
 use crate::supervise::Beat;
 
 use super::deployment::shelf::Shelf;
@@ -52,7 +52,7 @@ pub type Orders = mpsc::Receiver<(Order, oneshot::Sender<Answer>)>;
 pub struct Pipeline {
     setup: Setup,
     lines: BTreeMap<StreamId, Line>,
-    series: BTreeMap<SeriesId, SeriesEntry>,
+    series: BTreeMap<SeriesId, Known>,
     roster: Roster,
     around: Option<Neighbourhood>,
     raw: BTreeMap<(StreamId, Timeline), Vec<Reading>>,
@@ -84,7 +84,7 @@ impl Pipeline {
     /// Makes the pipeline from the last checkpoint. Components are opened in [`Pipeline::run`].
     pub fn new(mut setup: Setup) -> (Pipeline, watch::Receiver<PipelineStats>) {
         let (stats_out, stats) = watch::channel(PipelineStats::default());
-        let series = setup.series.iter().map(|(id, known)| (*id, known.entry.clone())).collect();
+        let series = std::mem::take(&mut setup.series).into_iter().collect();
         let lines = setup.streams.iter().map(|(id, stream)| (*id, Line::new(stream.clone()))).collect();
         let pipeline = Pipeline {
             lines,
@@ -195,8 +195,8 @@ impl Pipeline {
         self.position = group.pos;
         self.hurry |= group.hurry;
         self.dirty = true;
-        for (id, _, entry) in group.series {
-            self.series.insert(id, entry);
+        for (id, stream, entry) in group.series {
+            self.series.insert(id, Known { stream, entry });
         }
         let mut batches: BTreeMap<(StreamId, Timeline), Vec<Reading>> = BTreeMap::new();
         for message in group.messages {
@@ -227,7 +227,7 @@ impl Pipeline {
     fn through(&mut self, clerk: &mut Clerk, work: impl FnOnce(&mut Roster, &mut Desk<'_>, Sink<'_>)) {
         let now = clock::boottime();
         let Pipeline { roster, lines, series, setup, stats, urgent, dirty, .. } = self;
-        let mut desk = Desk { series, clerk, now };
+        let mut desk = Desk { series, streams: &setup.streams, clerk, clock: &setup.clock, now };
         let mut sink = |stream, timeline, Worked { readings, alarms }: Worked<'_>| {
             let line = lines.entry(stream).or_insert_with(|| retired(stream, &setup.stream_names));
             *dirty = true;
@@ -247,6 +247,12 @@ impl Pipeline {
         let now = clock::boottime();
         // First what was held back, which belongs into windows that are open still.
         self.through(clerk, |roster, desk, sink| roster.tick(desk, sink));
+        // In the middle of what is worked on again, timers would look at the past.
+        if self.position >= self.setup.replay {
+            let mut has_changed = false;
+            self.through(clerk, |roster, desk, sink| has_changed = roster.call_due(desk, sink));
+            self.dirty |= has_changed;
+        }
         if let Some(around) = self.around.take() {
             self.through(clerk, |roster, desk, sink| roster.look_around(&around, desk, sink));
             self.around = Some(around);

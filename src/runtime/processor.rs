@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::block::SeriesEntry;
 use crate::config::{self, Fallback};
-use crate::runtime::bindings::frond::telemetry::types::{Batch, Readings};
+use crate::runtime::bindings::frond::telemetry::types::{Batch, Output, Readings};
 use crate::runtime::code::{self, OpenError};
 use crate::runtime::counters::{Counters, add, bump};
 use crate::runtime::deployment::record::Digest;
@@ -180,6 +180,49 @@ impl Processor {
         processed
     }
 
+    /// Lets a component that has a timer act of its own accord, at `at` of the day. `everyone`, the series of its streams, is
+    /// asked for once an instance. What it gives are no rows of a batch: its fallback has nothing to do with it. `None` when
+    /// it has no timer, or did not have its say.
+    ///
+    /// Blocks as [`Processor::process`] does for one batch.
+    pub fn tick(
+        &mut self,
+        now: Nanos,
+        at: Nanos,
+        everyone: impl FnOnce() -> Vec<(SeriesId, SeriesEntry)>,
+    ) -> Option<Processed<'static>> {
+        if !self.has_timer() {
+            return None;
+        }
+        self.now = now;
+        self.grant.voice.refill(now);
+        self.quota.refill(now);
+        if let Err(excess) = self.quota.admits() {
+            let _ = self.exceeds(excess, 0);
+            self.miss_ticks(1);
+            return None;
+        }
+        let begun = Instant::now();
+        let acted = self.act(at, everyone);
+        self.spend(begun.elapsed());
+        acted.ok()
+    }
+
+    /// Whether it is to be called every so often.
+    pub fn has_timer(&self) -> bool {
+        self.exports.has_timer()
+    }
+
+    /// Whether it has a state to be stored.
+    pub(super) fn has_state(&self) -> bool {
+        self.exports.has_state()
+    }
+
+    /// Ticks that were due and nobody could call it for.
+    pub(super) fn miss_ticks(&self, ticks: u64) {
+        add(&self.grant.counters.ticks_missed, ticks as usize);
+    }
+
     /// Ends its quarantine: an instance is made with the next batch. Tells whether it was in quarantine.
     pub fn release(&mut self) -> bool {
         self.life.release()
@@ -290,7 +333,35 @@ impl Processor {
                 return Err(self.discard(&fault));
             }
         };
+        self.accept(output, rows, processed);
+        Ok(())
+    }
 
+    fn act(
+        &mut self,
+        at: Nanos,
+        everyone: impl FnOnce() -> Vec<(SeriesId, SeriesEntry)>,
+    ) -> Result<Processed<'static>, Reason> {
+        if self.instance.is_none() {
+            self.restart().inspect_err(|_| self.miss_ticks(1))?;
+        }
+        let instance = self.instance.as_mut().expect("there is one after a restart");
+        bump(&self.grant.counters.ticks);
+        let mut processed = Processed::nothing();
+        match instance.introduce_all(everyone).and_then(|()| instance.tick(at)) {
+            Ok(output) => {
+                if let Some(output) = output {
+                    self.accept(output, &[], &mut processed);
+                }
+                Ok(processed)
+            }
+            Err(fault) => Err(self.discard(&fault)),
+        }
+    }
+
+    /// Takes what holds of what it gave for `rows`.
+    fn accept<'a>(&mut self, output: Output, rows: &'a [Reading], processed: &mut Processed<'a>) {
+        let instance = self.instance.as_mut().expect("it was called");
         let (given, known, counters) = (Given(rows.len()), instance.known(), &self.grant.counters);
         let before = processed.readings.len();
         match output.readings {
@@ -313,7 +384,6 @@ impl Processor {
         add(&counters.alarms_over, whole - taken);
         processed.alarms.truncate(before + taken);
         add(&counters.alarms, processed.alarms.len() - before);
-        Ok(())
     }
 
     /// What becomes of rows that it did not work on.

@@ -14,6 +14,7 @@
 mod alarm;
 mod checkpoint;
 mod deploy;
+pub(super) mod timer;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

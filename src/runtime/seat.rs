@@ -10,6 +10,7 @@ use super::absent::Absence;
 use super::deployment::Deployment;
 use super::hold::Hold;
 use super::opener::FileMark;
+use super::roster::timer::Grid;
 use super::stats::{ComponentStats, Standing};
 
 /// The place.
@@ -24,6 +25,8 @@ pub(super) struct Seat {
     pub(super) hold: Hold,
     /// What was deployed in the place of the configuration's file, and what is being deployed.
     pub(super) deployment: Deployment,
+    /// When its timer is due.
+    pub(super) timer: Grid,
     /// The state for whatever is opened next, when a version without a predecessor was taken back.
     pub(super) state: Option<Option<Vec<u8>>>,
 }
@@ -35,14 +38,30 @@ impl Seat {
     pub(super) fn of(component: config::Component) -> Seat {
         let hold = Hold::new(component.hold_readings_max);
         let deployment = Deployment::none(Some(&component));
-        Seat { component: Some(component), processor: None, mark: None, hold, deployment, state: None }
+        Seat {
+            component: Some(component),
+            processor: None,
+            mark: None,
+            hold,
+            deployment,
+            timer: Grid::default(),
+            state: None,
+        }
     }
 
     /// Of one that is no longer configured; what waits for it was bounded when it was held back.
     pub(super) fn retired() -> Seat {
         let hold = Hold::new(usize::MAX);
         let deployment = Deployment::none(None);
-        Seat { component: None, processor: None, mark: None, hold, deployment, state: None }
+        Seat {
+            component: None,
+            processor: None,
+            mark: None,
+            hold,
+            deployment,
+            timer: Grid::default(),
+            state: None,
+        }
     }
 
     /// What becomes of readings that the component does not work on.
@@ -79,6 +98,21 @@ impl Seat {
     /// Whether the next batch would be given to an instance.
     pub(super) fn would_work(&mut self, now: Nanos) -> bool {
         self.processor.as_mut().is_some_and(|processor| processor.would_work(now))
+    }
+
+    /// Whether it is to be called by its timer. Ticks that nobody could look at in time, because the machine was held up, and
+    /// those that are due while readings wait for it, are missed.
+    pub(super) fn is_due(&mut self, now: Nanos) -> bool {
+        let timed = self.processor.as_ref().filter(|processor| processor.has_timer());
+        let (Some(component), Some(processor)) = (&self.component, timed) else {
+            self.timer = Grid::default();
+            return false;
+        };
+        let Some(missed) = self.timer.pass(component.timer, now) else { return false };
+        // Of what has not been worked on yet it would know nothing.
+        let waits = !self.hold.is_empty();
+        processor.miss_ticks(missed + u64::from(waits));
+        !waits
     }
 
     /// How the component is.

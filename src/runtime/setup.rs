@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::config;
+use crate::platform::clock::WallClock;
 use crate::runtime::neighbour::Neighbourhood;
 use crate::sample::{BootId, SeriesId, StreamId};
 use crate::store;
@@ -33,8 +34,12 @@ pub struct Setup {
     pub cache_dir: PathBuf,
     /// Below it are the components that were deployed.
     pub data_dir: PathBuf,
+    /// The gateway's clock, for what components do of their own accord.
+    pub clock: WallClock,
     /// Components that are called elsewhere, if there are any.
     pub around: Option<Neighbourhood>,
     /// Position of the last checkpoint: the groups after it come first.
     pub position: u64,
+    /// Position of the last of these; those beyond it are new.
+    pub replay: u64,
 }

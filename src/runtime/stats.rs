@@ -96,6 +96,12 @@ pub struct ComponentStats {
     /// Milliseconds spent in calls.
     #[serde(default)]
     pub call_ms: u64,
+    /// Calls by its timer.
+    #[serde(default)]
+    pub ticks: u64,
+    /// Those that were due and not made.
+    #[serde(default)]
+    pub ticks_missed: u64,
     /// Readings that fell back because its share of the time was used up.
     #[serde(default)]
     pub over_share: u64,
@@ -197,6 +203,8 @@ impl ComponentStats {
             rows_rejected: read(&counters.rows_rejected),
             alarms_rejected: read(&counters.alarms_rejected),
             call_ms: read(&counters.call_ns) / 1_000_000,
+            ticks: read(&counters.ticks),
+            ticks_missed: read(&counters.ticks_missed),
             over_share: read(&counters.over_share),
             over_rate: read(&counters.over_rate),
             readings_over: read(&counters.readings_over),

@@ -102,6 +102,8 @@ pub struct Start {
     pub floor: Option<Nanos>,
     /// State of the last checkpoint, for the pipeline.
     pub state: Vec<u8>,
+    /// Position of the newest group of an earlier process: up to here what follows the checkpoint is worked on again.
+    pub replay: u64,
     /// Every known series.
     pub series: Vec<(SeriesId, super::Known)>,
     /// The kernel's identifier of every known boot.

@@ -59,6 +59,7 @@ impl Store {
         let durable: BTreeMap<DoorId, watch::Sender<u64>> =
             policy.doors.keys().map(|door| (*door, watch::Sender::new(0))).collect();
         let names = &found.names;
+        let newest_pos = found.replay.back().copied().unwrap_or(0).max(found.checkpoint);
         let start = Start {
             streams,
             stream_names: names.all_streams().map(|(id, name)| (id, name.to_owned())).collect(),
@@ -77,6 +78,7 @@ impl Store {
             durable: durable.iter().map(|(door, sender)| (*door, sender.subscribe())).collect(),
             floor: found.floor,
             state: std::mem::take(&mut found.state),
+            replay: newest_pos,
             series: names.all_series().map(|(id, known)| (id, known.clone())).collect(),
             boots: names.all_boots().map(|(id, boot)| (id, boot.boot.clone())).collect(),
             newest: newest_out,
@@ -95,7 +97,7 @@ impl Store {
             slots: found.slots,
             group: Group::default(),
             tail: found.tail,
-            next_pos: found.replay.back().copied().unwrap_or(0).max(found.checkpoint) + 1,
+            next_pos: newest_pos + 1,
             checkpoint: None,
             settled: Settled::default(),
             fresh_series: Vec::new(),

@@ -95,6 +95,29 @@ fn a_new_component_builds_is_inspected_and_tested_as_its_readme_says() {
 }
 
 #[test]
+fn ticks_of_a_timer_come_by_the_time_of_the_recording() {
+    // Goal: an author sees what a component does of its own accord. Method: a recording of four seconds, in which one series
+    // is silent from the second on.
+    let dir = tempfile::tempdir().unwrap();
+    let recording = dir.path().join("readings.csv");
+    std::fs::write(&recording, "time,a,b\n1,50,1\n2,95,\n3,40,\n4,41,\n").unwrap();
+    let watchman = guest("watchman");
+    let watchman = watchman.to_str().unwrap();
+    let test = ["test", watchman, "--input", recording.to_str().unwrap()];
+    let (code, out, errors) = said(&test);
+    assert_eq!(code, 0, "{errors}");
+    assert!(
+        errors.contains("timer: 3 ticks\n") && errors.contains("alarms: 1 raised, 0 cleared"),
+        "{errors}"
+    );
+    assert!(out.contains("b is silent"), "{out}");
+    let (code, _, errors) = said(&[&test[..], &["--set", "timer=2s"]].concat());
+    assert!(code == 0 && errors.contains("timer: 1 ticks\n"), "{errors}");
+    let (code, out, _) = said(&["inspect", watchman]);
+    assert!(code == 0 && out.contains("frond:telemetry/timed@0.1.0"), "{out}");
+}
+
+#[test]
 fn every_component_that_ships_is_small_and_gets_what_it_asks_for() {
     // Goal: the promises of the README about what ships. Method: `inspect` of each; a component that grows fails here.
     for name in shipped() {

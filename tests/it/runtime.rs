@@ -6,6 +6,7 @@ mod opening;
 mod quarantine;
 mod quota;
 mod shipped;
+mod timer;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

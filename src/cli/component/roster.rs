@@ -49,6 +49,11 @@ impl Roster {
         self.entry(id).map_or(("?", ""), |entry| (&entry.name, &entry.unit))
     }
 
+    /// All of them.
+    pub(super) fn everyone(&self) -> Vec<(SeriesId, SeriesEntry)> {
+        (1..).map(SeriesId).zip(self.entries.iter().cloned()).collect()
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.entries.len()

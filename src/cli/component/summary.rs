@@ -9,7 +9,7 @@ use crate::runtime::{Counters, Processed};
 use crate::sample::Reading;
 
 /// The counters that a summary shows.
-const COUNTED: [fn(&Counters) -> &AtomicU64; 10] = [
+const COUNTED: [fn(&Counters) -> &AtomicU64; 12] = [
     |counters| &counters.traps,
     |counters| &counters.deadlines,
     |counters| &counters.memory_faults,
@@ -18,6 +18,8 @@ const COUNTED: [fn(&Counters) -> &AtomicU64; 10] = [
     |counters| &counters.rows_rejected,
     |counters| &counters.alarms_rejected,
     |counters| &counters.snapshots_rejected,
+    |counters| &counters.ticks,
+    |counters| &counters.ticks_missed,
     |counters| &counters.log_lines,
     |counters| &counters.log_lines_dropped,
 ];
@@ -94,6 +96,9 @@ impl Summary<'_> {
             self.announced, self.registered
         )];
         lines.push(format!("alarms: {raised} raised, {cleared} cleared"));
+        if self.of(|c| &c.ticks) > 0 {
+            lines.push(format!("timer: {} ticks", self.of(|c| &c.ticks)));
+        }
         lines.push(match self.faults() {
             0 => "faults: none".to_owned(),
             _ => format!(
@@ -137,7 +142,7 @@ impl Summary<'_> {
         json!({
             "kind": "summary", "batches": batches, "readings_in": readings_in, "readings_out": readings_out,
             "series": self.announced, "series_registered": self.registered,
-            "alarms_raised": raised, "alarms_cleared": cleared,
+            "ticks": self.of(|c| &c.ticks), "alarms_raised": raised, "alarms_cleared": cleared,
             "traps": self.of(|c| &c.traps), "deadlines": self.of(|c| &c.deadlines),
             "memory_faults": self.of(|c| &c.memory_faults), "restarts": self.of(|c| &c.restarts),
             "passed_by": self.of(|c| &c.passed_by), "rows_rejected": self.of(|c| &c.rows_rejected),

@@ -13,6 +13,7 @@ use crate::cli::exit::Exit;
 use crate::config;
 use crate::platform::log;
 use crate::runtime::{Host, OpenError, Processor};
+use crate::sample::Nanos;
 
 /// A component and its settings.
 #[derive(Debug, Clone, clap::Args)]
@@ -87,6 +88,11 @@ impl Workbench {
                 .context("cannot find this program, which compiles components")?,
             cache_dir: cache_dir(),
         })
+    }
+
+    /// How often it is called by its timer.
+    pub(super) fn timer(&self) -> Nanos {
+        Nanos::try_from(self.component.timer.as_nanos()).unwrap_or(Nanos::MAX).max(1)
     }
 
     /// Opens the component, as a gateway does at its start.

@@ -26,6 +26,7 @@ pub(in crate::config) struct Component {
     pub trial: Option<Span>,
     pub trial_batches: Option<i64>,
     pub probation: Option<Span>,
+    pub timer: Option<Span>,
     #[serde(default)]
     pub config: BTreeMap<String, String>,
     pub kind: Option<Kind>,

@@ -92,6 +92,10 @@ impl Judge<'_> {
             let (least, most) = (Duration::from_secs(1), Duration::from_secs(24 * 3600));
             component.quarantine_within = self.duration(&key("quarantine_within"), within, least, most);
         }
+        if let Some(timer) = raw.timer {
+            let (least, most) = (Duration::from_millis(500), Duration::from_secs(24 * 3600));
+            component.timer = self.duration(&key("timer"), timer, least, most);
+        }
         self.deployment(table, raw, &mut component);
         component
     }

@@ -46,6 +46,7 @@ impl Judge<'_> {
             ("trial", raw.trial.is_some()),
             ("trial_batches", raw.trial_batches.is_some()),
             ("probation", raw.probation.is_some()),
+            ("timer", raw.timer.is_some()),
         ];
         for (key, _) in said.into_iter().filter(|(_, said)| *said) {
             self.refuse(&table.key(key), Fault::OnlyTelemetry);

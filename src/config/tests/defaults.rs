@@ -184,6 +184,7 @@ fn a_stream_of_name_and_topics_has_the_documented_defaults() {
             trial: Duration::from_secs(30),
             trial_batches: 100,
             probation: Duration::from_secs(600),
+            timer: Duration::from_secs(1),
             config: Default::default(),
         }
     );

@@ -62,6 +62,30 @@ impl Seat {
         }
     }
 
+    /// Lets the component act of its own accord, and whoever is there beside it; what those give counts for nothing.
+    pub(in crate::runtime) fn tick(&mut self, at: Nanos, desk: &Desk<'_>) -> Option<Processed<'static>> {
+        let name = self.name().to_owned();
+        let processed = desk.tick(&name, self.processor.as_mut()?, at);
+        match &mut self.deployment.cast {
+            Cast::Alone | Cast::Opening { .. } => {}
+            // Should it fail, it is found out with the next batch.
+            Cast::Trial(trial) => drop(desk.tick(&name, &mut trial.candidate, at)),
+            Cast::Probation(_) => {
+                if let Some(why) = self.failing() {
+                    self.fail(&why, desk.now);
+                    return self.tick(at, desk);
+                }
+                self.count();
+                if let Cast::Probation(probation) = &mut self.deployment.cast
+                    && let Some(predecessor) = &mut probation.predecessor
+                {
+                    drop(desk.tick(&name, predecessor, at));
+                }
+            }
+        }
+        processed
+    }
+
     /// The state to store with a checkpoint; that of the old version in the background is taken along.
     pub(in crate::runtime) fn snapshot(&mut self, now: Nanos) -> Option<Vec<u8>> {
         if let Cast::Probation(probation) = &mut self.deployment.cast
@@ -210,15 +234,20 @@ impl Seat {
 
     /// The new version on probation has worked on a batch: so does the old one, and the batch counts.
     fn accompany(&mut self, stream: StreamId, readings: &[Reading], desk: &mut Desk<'_>) {
-        let (Cast::Probation(probation), Some(lead)) = (&mut self.deployment.cast, &self.processor) else {
-            return;
-        };
-        probation.tally += Tally::of(lead.counters());
-        probation.counters.absorb(lead.counters());
+        self.count();
+        let Cast::Probation(probation) = &mut self.deployment.cast else { return };
         if let Some(predecessor) = &mut probation.predecessor {
             drop(desk.give(predecessor, stream, readings));
         }
         self.deployment.happens(Event::Worked, desk.now);
+    }
+
+    /// What the new version on probation has done well counts.
+    fn count(&mut self) {
+        if let (Cast::Probation(probation), Some(lead)) = (&mut self.deployment.cast, &self.processor) {
+            probation.tally += Tally::of(lead.counters());
+            probation.counters.absorb(lead.counters());
+        }
     }
 
     /// Puts the new version in the place of the old one, with the state of this moment.

@@ -46,7 +46,7 @@ impl Roster {
             looks.entry(name.clone()).or_insert(Look::Gone);
         }
         for (name, look) in looks {
-            let (time, timeline) = around.clock.stamp();
+            let (time, timeline) = desk.clock.stamp();
             if let Some(alarm) = self.tell(&name, around.stream, time, look, desk) {
                 sink(around.stream, timeline, Worked { readings: &[], alarms: vec![alarm] });
             }

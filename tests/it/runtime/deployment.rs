@@ -6,7 +6,7 @@
 
 mod crash;
 mod power;
-mod rig;
+pub(super) mod rig;
 
 use frond::runtime::{Answer, How, Inheritance, Order, Stage};
 

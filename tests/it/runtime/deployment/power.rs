@@ -87,7 +87,8 @@ impl Running {
         };
         let stops = [CancellationToken::new(), CancellationToken::new()];
         let (stopped, beat) = (stops[1].clone(), Tasks::new().beat("store", FACT_MAX));
-        let storing = thread::spawn(move || store.run(channels, clock, &beat, &stopped).unwrap());
+        let store_clock = clock.clone();
+        let storing = thread::spawn(move || store.run(channels, store_clock, &beat, &stopped).unwrap());
         let stream = start.streams["s"];
         let handle = Handle { commands, newest: start.newest.clone(), epoch: start.epoch };
         let position = start.stats.borrow().checkpoint_position;
@@ -103,8 +104,10 @@ impl Running {
             compiler: compiler().to_owned(),
             cache_dir: shared_cache(),
             data_dir: folder.to_owned(),
+            clock: clock.clone(),
             around: None,
             position,
+            replay: start.replay,
         };
         let (pipeline, stats) = Pipeline::new(setup);
         let (stopped, beat) = (stops[0].clone(), Tasks::new().beat("pipeline", FACT_MAX));

@@ -11,11 +11,14 @@ use std::time::Duration;
 use frond::block::{self, Rows, SeriesEntry};
 use frond::config::{self, Config};
 use frond::journal::{Checkpoint, Committed};
+use frond::platform::clock::{Beginning, ClockKeeper, WallClock};
 use frond::runtime::{
     Answer, Artifact, ComponentStats, DeploymentStats, Inheritance, Order, Pipeline, PipelineStats, Setup,
     Stage,
 };
-use frond::sample::{DoorId, Message, Nanos, Reading, SeriesId, SessionId, StreamId, Timeline, Value};
+use frond::sample::{
+    BootId, DoorId, Message, Nanos, Reading, SeriesId, SessionId, StreamId, Timeline, Value,
+};
 use frond::store::{Command, Handle, Known};
 use frond::supervise::Tasks;
 use tempfile::TempDir;
@@ -27,7 +30,7 @@ use crate::runtime::{compiler, guest, shared_cache};
 /// A fact that has not come about within this time will not.
 const FACT_MAX: Duration = Duration::from_secs(60);
 const STREAM: StreamId = StreamId(1);
-const SERIES: SeriesId = SeriesId(1);
+pub const SERIES: SeriesId = SeriesId(1);
 /// The reading that a guest replaces by the number of batches in its state.
 pub const COUNT: f64 = -1.0;
 /// The reading on which `successor` does what its option says.
@@ -155,8 +158,10 @@ impl Site {
             compiler: compiler().to_owned(),
             cache_dir: shared_cache(),
             data_dir: self.folder.path().join("data"),
+            clock: clock(),
             around: None,
             position,
+            replay: self.groups(),
         };
         let (pipeline, stats) = Pipeline::new(setup);
         let (groups, groups_in) = mpsc::channel(4);
@@ -295,6 +300,13 @@ pub fn counted(site: &Site, rows: &[(Nanos, f64)]) -> f64 {
     let (time, value) = site.committed().into_iter().next_back().unwrap();
     assert_eq!(value, COUNT);
     rows.iter().find(|row| row.0 == time).unwrap().1
+}
+
+/// A clock that is trusted at once.
+fn clock() -> WallClock {
+    let trust = config::Clock { trust: config::Trust::Always, synchronized_file: "/nowhere".into() };
+    let beginning = Beginning { boot: BootId(1), newest: None, estimate: None };
+    ClockKeeper::new(&trust, beginning).1
 }
 
 fn configuration(folder: &TempDir, keys: &str, options: &str) -> Config {
