@@ -37,31 +37,18 @@ impl Seat {
     /// Of a configured component.
     pub(super) fn of(component: config::Component) -> Seat {
         let hold = Hold::new(component.hold_readings_max);
-        let deployment = Deployment::none(Some(&component));
-        Seat {
-            component: Some(component),
-            processor: None,
-            mark: None,
-            hold,
-            deployment,
-            timer: Grid::default(),
-            state: None,
-        }
+        Seat::with(Some(component), hold)
     }
 
     /// Of one that is no longer configured; what waits for it was bounded when it was held back.
     pub(super) fn retired() -> Seat {
-        let hold = Hold::new(usize::MAX);
-        let deployment = Deployment::none(None);
-        Seat {
-            component: None,
-            processor: None,
-            mark: None,
-            hold,
-            deployment,
-            timer: Grid::default(),
-            state: None,
-        }
+        Seat::with(None, Hold::new(usize::MAX))
+    }
+
+    fn with(component: Option<config::Component>, hold: Hold) -> Seat {
+        let deployment = Deployment::none(component.as_ref());
+        let timer = Grid::default();
+        Seat { component, processor: None, mark: None, hold, deployment, timer, state: None }
     }
 
     /// What becomes of readings that the component does not work on.
