@@ -100,7 +100,7 @@ enum Command {
 
 /// Runs the program and returns its exit code.
 pub fn main() -> Exit {
-    memory::return_large_allocations();
+    memory::set_up();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(err) => {
