@@ -195,7 +195,8 @@ fn start_all(tasks: &mut Tasks, config: &Config, store: Store, mut start: Start)
     });
     let (orders, orders_in) = mpsc::channel(ORDERS_MAX);
     let ways = (committed_in, orders_in, checkpoints);
-    let pipeline = start_pipeline(tasks, config, (streams, around), (&handle, &clock), &mut start, ways)?;
+    let pipeline =
+        start_pipeline(tasks, config, (streams, around), (&handle, &clock), &door, &mut start, ways)?;
 
     let sources = Sources {
         name: config.gateway.name.clone(),
@@ -291,9 +292,11 @@ fn start_pipeline(
     config: &Config,
     (streams, around): (Vec<(StreamId, config::Stream)>, Option<neighbour::Neighbourhood>),
     (handle, clock): (&Handle, &WallClock),
+    door: &crate::workload::Door,
     start: &mut Start,
     (committed, orders, checkpoints): (mpsc::Receiver<Committed>, pipeline::Orders, CheckpointSender),
 ) -> Result<tokio::sync::watch::Receiver<crate::runtime::PipelineStats>, AppError> {
+    let commands = workloads::start_commander(tasks, config, door);
     let setup = crate::runtime::Setup {
         streams,
         components: config.components.clone(),
@@ -306,6 +309,7 @@ fn start_pipeline(
         compiler: std::env::current_exe().unwrap_or_else(|_| "/usr/bin/frond".into()),
         cache_dir: config.gateway.cache_dir.clone(),
         data_dir: config.gateway.data_dir.clone(),
+        commands,
         clock: clock.clone(),
         around,
         position: start.stats.borrow().checkpoint_position,

@@ -23,7 +23,7 @@ use crate::platform::disk;
 use crate::platform::log::chain;
 use crate::supervise::{Stage, Tasks, ThreadError};
 use crate::workload::blobs::Blobs;
-use crate::workload::{self, Keeper, Kit, Opener, View, Workload};
+use crate::workload::{self, Commander, Keeper, Kit, Opener, View, Workload};
 
 /// How components for wasmCloud get to MQTT: by a port of the listener's own or, without a listener, to the broker.
 pub(super) fn way_to_mqtt(config: &Config) -> Result<(workload::Door, Option<Inside>), AppError> {
@@ -34,6 +34,20 @@ pub(super) fn way_to_mqtt(config: &Config) -> Result<(workload::Door, Option<Ins
     let inside = Inside::bind().map_err(AppError::Inside)?;
     let address = inside.address().map_err(AppError::Inside)?;
     Ok((workload::Door::Inside { address, secret: inside.secret.reveal().to_owned() }, Some(inside)))
+}
+
+/// The task that publishes commands, if any component may give some; and the way to it.
+pub(super) fn start_commander(
+    tasks: &mut Tasks,
+    config: &Config,
+    door: &workload::Door,
+) -> crate::runtime::CommandSender {
+    let (sender, commands, account) = crate::runtime::command::channel();
+    if config.components.iter().any(|component| !component.commands.is_empty()) {
+        let commander = Commander::new(door, commands, account);
+        tasks.essential("commands", Stage::Source, |stop| commander.run(stop));
+    }
+    sender
 }
 
 /// A task for each device. They stop after the components, which ask them.

@@ -28,6 +28,10 @@ pub struct Component {
     pub readings_out_per_second: u32,
     /// Alarms a second. Default 100.
     pub alarms_per_second: u32,
+    /// Topic filters of what it may command by MQTT. Default none.
+    pub commands: Vec<String>,
+    /// Commands a second. Default 10.
+    pub commands_per_second: u32,
     /// Largest snapshot, 1 KiB to 1 MiB, the default, which is what the contract promises.
     pub state_bytes_max: usize,
     /// What becomes of readings that it does not work on.
@@ -94,6 +98,8 @@ impl Component {
             readings_in_per_second: 500_000,
             readings_out_per_second: 10_000,
             alarms_per_second: 100,
+            commands: Vec::new(),
+            commands_per_second: 10,
             state_bytes_max: 1 << 20,
             fallback: Fallback::Pass,
             hold_readings_max: 65_536,

@@ -305,6 +305,22 @@ impl Sources {
                 store.commit_interval_ms
             ));
         }
+        for (count, what) in [
+            (pipeline.commands_dropped, "were dropped because too many waited"),
+            (
+                pipeline.commands_late,
+                "came too late and were dropped: MQTT was away, or what they were given on had waited",
+            ),
+            (pipeline.commands_refused, "were refused by the broker"),
+            (
+                pipeline.commands_unsure,
+                "were sent when the connection broke; nobody knows whether they arrived",
+            ),
+        ] {
+            if count > 0 {
+                complaints.push(format!("{count} commands of components {what}"));
+            }
+        }
         complaints.extend(pipeline.components.iter().filter_map(|(name, stats)| component(name, stats)));
         complaints
     }
@@ -336,6 +352,7 @@ fn component(name: &str, stats: &ComponentStats) -> Option<String> {
         (stats.alarms_over, "of its alarms were beyond alarms_per_second and dropped"),
         (stats.snapshots_rejected, "of its snapshots were beyond state_bytes_max and not taken"),
         (stats.ticks_missed, "ticks of its timer were missed"),
+        (stats.commands_refused, "of its commands were refused"),
     ] {
         if count > 0 {
             away.push(format!("{count} {what}"));

@@ -65,6 +65,8 @@ impl fmt::Display for ComponentStats {
             (self.alarms_over, "alarms dropped over their rate"),
             (self.ticks, "ticks"),
             (self.ticks_missed, "ticks missed"),
+            (self.commands, "commands"),
+            (self.commands_refused, "commands refused"),
             (self.rows_rejected, "rows refused"),
             (self.alarms_rejected, "alarms refused"),
             (self.snapshots_rejected, "snapshots too large"),

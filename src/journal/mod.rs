@@ -24,6 +24,8 @@ pub use group::{Group, Readiness};
 pub use retained::{RetainedChange, RetainedRow, load_retained, write_retained};
 pub use session::{SessionChange, SessionRow, load_sessions, write_sessions};
 
+use std::time::Instant;
+
 use crate::block::SeriesEntry;
 use crate::outbox::Output;
 use crate::sample::{Message, Nanos, SeriesId, StreamId, Timeline};
@@ -39,6 +41,8 @@ pub struct Committed {
     pub series: Vec<(SeriesId, StreamId, SeriesEntry)>,
     /// Senders wait for a checkpoint: take one now.
     pub hurry: bool,
+    /// When it was committed; `None`: in an earlier life of the process.
+    pub since: Option<Instant>,
 }
 
 /// What the pipeline hands over to be written in one transaction: how far it has read, what it must remember, and what
@@ -53,7 +57,7 @@ pub struct Checkpoint {
     pub raw: Vec<RawBlock>,
     /// Outputs for the outbox.
     pub outputs: Vec<Output>,
-    /// An alarm is in it: do not wait for the commit interval.
+    /// An alarm is in it, or a command waits for it: do not wait for the commit interval.
     pub urgent: bool,
 }
 

@@ -25,10 +25,10 @@ pub enum OpenError {
     #[error("component {component}: cannot be compiled")]
     Compile { component: String, source: CompileError },
     /// It needs something that no component is given.
-    #[error("component {component}: imports {import}, which is not granted")]
-    Import { component: String, import: String },
+    #[error("component {component}: imports {import}, which is not granted{advice}")]
+    Import { component: String, import: String, advice: &'static str },
     /// It is no telemetry processor.
-    #[error("component {component}: does not fit the contract frond:telemetry@0.1.0")]
+    #[error("component {component}: does not fit the contract frond:telemetry@0.1.1")]
     Contract { component: String, source: Cause },
     /// It failed at once.
     #[error("component {component}: does not start")]
@@ -117,12 +117,23 @@ pub(super) fn load_version(
     cache.adopt(&host.engine, &scratch, &entry).map_err(artifact)
 }
 
-/// The first import that no component is given.
-pub(super) fn ungranted(host: &Host, component: &Component) -> Option<String> {
-    let ty = component.component_type();
-    let granted = |import: &str| {
+/// The first import that a component is not given, and what would grant it.
+pub(super) fn ungranted(
+    host: &Host,
+    component: &config::Component,
+    code: &Component,
+) -> Option<(String, &'static str)> {
+    let ty = code.component_type();
+    let advice = |import: &str| {
         let interface = import.split_once('@').map_or(import, |(interface, _)| interface);
-        wasi::GRANTED.contains(&interface)
+        match interface {
+            wasi::COMMANDS if component.commands.is_empty() => {
+                Some(": commands = [\"TOPIC\"] in its [[component]] would grant it")
+            }
+            _ if wasi::GRANTED.contains(&interface) => None,
+            _ => Some(""),
+        }
     };
-    ty.imports(&host.engine).map(|(import, _)| import).find(|import| !granted(import)).map(str::to_owned)
+    let mut imports = ty.imports(&host.engine).map(|(import, _)| import);
+    imports.find_map(|import| Some((import.to_owned(), advice(import)?)))
 }

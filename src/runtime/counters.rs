@@ -55,6 +55,10 @@ pub struct Counters {
     pub readings_over: AtomicU64,
     /// Alarms beyond what it may raise, dropped.
     pub alarms_over: AtomicU64,
+    /// Commands it gave.
+    pub commands: AtomicU64,
+    /// Commands it was refused, with the reason.
+    pub commands_refused: AtomicU64,
     /// Log lines written.
     pub log_lines: AtomicU64,
     /// Log lines dropped because there were too many.
@@ -86,7 +90,7 @@ impl Counters {
         }
     }
 
-    fn all(&self) -> [&AtomicU64; 29] {
+    fn all(&self) -> [&AtomicU64; 31] {
         let Counters {
             calls,
             readings_in,
@@ -113,6 +117,8 @@ impl Counters {
             over_rate,
             readings_over,
             alarms_over,
+            commands,
+            commands_refused,
             log_lines,
             log_lines_dropped,
             compilations,
@@ -144,6 +150,8 @@ impl Counters {
             over_rate,
             readings_over,
             alarms_over,
+            commands,
+            commands_refused,
             log_lines,
             log_lines_dropped,
             compilations,

@@ -4,6 +4,7 @@
 //! for the length of the call ([`Registrar`]), so that it owns what it needs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use crate::block::{Alarm, SeriesEntry};
 use crate::config;
@@ -12,6 +13,7 @@ use crate::sample::{Nanos, Reading, SeriesId, StreamId};
 use crate::store::{self, Known};
 
 use super::Processor;
+use super::command::{Command, Gate};
 use super::outcome::Processed;
 
 /// It, for one batch.
@@ -20,6 +22,10 @@ pub(super) struct Desk<'a> {
     pub(super) streams: &'a [(StreamId, config::Stream)],
     pub(super) clerk: &'a mut Clerk,
     pub(super) clock: &'a WallClock,
+    /// Where commands go.
+    pub(super) gate: &'a mut Gate,
+    /// When that was stored on which they are given; `None`: longer ago than anybody knows.
+    pub(super) since: Option<Instant>,
     pub(super) now: Nanos,
 }
 
@@ -90,6 +96,11 @@ impl Desk<'_> {
             theirs.map(|(id, known)| (*id, known.entry.clone())).collect()
         };
         processor.tick(self.now, at, everyone)
+    }
+
+    /// Lets commands go as far as the next checkpoint.
+    pub(super) fn let_go(&mut self, commands: Vec<Command>) {
+        self.gate.take(commands, self.since);
     }
 
     /// The streams whose readings pass through a component.

@@ -15,7 +15,7 @@ use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, Engine};
 
 use crate::platform::limits;
-use crate::runtime::bindings::frond::telemetry::{log, registry};
+use crate::runtime::bindings::frond::telemetry::{commands, log, registry};
 use crate::runtime::instance::Room;
 use crate::runtime::{Cause, wasi};
 
@@ -130,6 +130,7 @@ pub(super) fn engine(space: AddressSpace) -> Result<Engine, Cause> {
 fn linker(engine: &Engine) -> wasmtime::Result<Linker<Room>> {
     let mut linker = Linker::new(engine);
     wasi::link(&mut linker)?;
+    commands::add_to_linker::<Room, HasSelf<Room>>(&mut linker, |room| room)?;
     log::add_to_linker::<Room, HasSelf<Room>>(&mut linker, |room| room)?;
     registry::add_to_linker::<Room, HasSelf<Room>>(&mut linker, |room| room)?;
     Ok(linker)

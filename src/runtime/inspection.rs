@@ -21,10 +21,10 @@ use crate::workload::grants::{self, Grant};
 const HANDLER: &str = "wasmcloud:messaging/handler@0.2.0";
 const PAGES: &str = "wasi:http/incoming-handler@0.2";
 
-/// What every telemetry component exports, and what one with state exports beside it.
-const PROCESSOR: &str = "frond:telemetry/processor@0.1.0";
-const STATE: &str = "frond:telemetry/state@0.1.0";
-const TIMER: &str = "frond:telemetry/timer@0.1.0";
+/// What every telemetry component exports, and what some export beside it; every last number of the version fits.
+const PROCESSOR: &str = "frond:telemetry/processor@0.1";
+const STATE: &str = "frond:telemetry/state@0.1";
+const TIMER: &str = "frond:telemetry/timer@0.1";
 
 /// What a memory's size is counted in.
 const PAGE_BYTES: u64 = 64 << 10;
@@ -99,7 +99,8 @@ pub fn inspect(
     let ty = code.component_type();
     let exports: Vec<Interface> =
         ty.exports(&host.engine).map(|(name, export)| interface(&host.engine, name, &export.ty)).collect();
-    let world = world(&exports);
+    let gives_commands = ty.imports(&host.engine).any(|(name, _)| is_of(name, wasi::COMMANDS, '@'));
+    let world = world(&exports, gives_commands);
     let import = |(name, item): (&str, ComponentItem)| Import {
         interface: interface(&host.engine, name, &item),
         grant: match world {
@@ -117,20 +118,24 @@ pub fn inspect(
     })
 }
 
-fn world(exports: &[Interface]) -> Option<World> {
-    let offers = |name: &str| exports.iter().any(|export| export.name == name);
+fn world(exports: &[Interface], gives_commands: bool) -> Option<World> {
+    let offers = |name: &str| exports.iter().any(|export| is_of(&export.name, name, '.'));
     match (offers(PROCESSOR), offers(STATE)) {
-        (true, true) if offers(TIMER) => Some(World::Telemetry("frond:telemetry/timed@0.1.0")),
-        (true, true) => Some(World::Telemetry("frond:telemetry/stateful@0.1.0")),
-        (true, false) => Some(World::Telemetry("frond:telemetry/stateless@0.1.0")),
-        (false, _) if offers(HANDLER) => Some(World::Wasmcloud(HANDLER)),
-        (false, _) if exports.iter().any(|export| is_pages(&export.name)) => Some(World::Wasmcloud(PAGES)),
+        (true, true) if offers(TIMER) && gives_commands => {
+            Some(World::Telemetry("frond:telemetry/commanding@0.1.1"))
+        }
+        (true, true) if offers(TIMER) => Some(World::Telemetry("frond:telemetry/timed@0.1.1")),
+        (true, true) => Some(World::Telemetry("frond:telemetry/stateful@0.1.1")),
+        (true, false) => Some(World::Telemetry("frond:telemetry/stateless@0.1.1")),
+        (false, _) if exports.iter().any(|export| export.name == HANDLER) => Some(World::Wasmcloud(HANDLER)),
+        (false, _) if offers(PAGES) => Some(World::Wasmcloud(PAGES)),
         (false, _) => None,
     }
 }
 
-fn is_pages(export: &str) -> bool {
-    export.strip_prefix(PAGES).is_some_and(|patch| patch.starts_with('.'))
+/// Whether a name is `known`, and goes on with what it leaves open.
+fn is_of(name: &str, known: &str, open: char) -> bool {
+    name.strip_prefix(known).is_some_and(|rest| rest.starts_with(open))
 }
 
 fn interface(engine: &Engine, name: &str, item: &ComponentItem) -> Interface {
@@ -156,6 +161,9 @@ fn granted_to_workload(import: &str) -> Granted {
 
 fn granted(import: &str) -> Granted {
     let interface = import.split_once('@').map_or(import, |(interface, _)| interface);
+    if interface == wasi::COMMANDS {
+        return Granted::Line("commands = [\"TOPIC\"]");
+    }
     if wasi::GRANTED.contains(&interface) {
         return Granted::Always;
     }
@@ -173,9 +181,9 @@ fn granted(import: &str) -> Granted {
         "wasi:config" => "options come by `configure`, from the component's `config`",
         "wasi:logging" => "lines go to the log by frond:telemetry/log, or by standard output",
         "wasi:messaging" | "wasmcloud:messaging" => {
-            "telemetry components have no messages; they give back readings and alarms"
+            "telemetry components have no messages; they give back readings and alarms, and commands by frond:telemetry/commands"
         }
-        "frond:telemetry" => "this gateway has frond:telemetry@0.1.0, in which there is no such interface",
+        "frond:telemetry" => "this gateway has frond:telemetry@0.1.1, in which there is no such interface",
         _ => "this gateway does not have it",
     })
 }
@@ -197,14 +205,14 @@ mod tests {
     #[test]
     fn what_is_given_is_what_is_linked_and_the_rest_is_named() {
         // Goal: the answer is that of the gateway. Method: every interface that is linked, with and without version; others.
-        for name in wasi::GRANTED {
+        for name in wasi::GRANTED.iter().filter(|name| **name != wasi::COMMANDS) {
             assert_eq!(granted(name), Granted::Always);
             assert_eq!(granted(&format!("{name}@0.2.6")), Granted::Always);
         }
         for (name, said) in [
             ("wasi:filesystem/preopens@0.2.0", "snapshot"),
             ("wasi:http/outgoing-handler@0.2.0", "network"),
-            ("frond:telemetry/oracle@0.1.0", "no such interface"),
+            ("frond:telemetry/oracle@0.1.1", "no such interface"),
             ("run", "does not have it"),
         ] {
             assert!(matches!(granted(name), Granted::Never(why) if why.contains(said)), "{name}");
@@ -214,17 +222,25 @@ mod tests {
     #[test]
     fn a_world_is_known_by_its_exports() {
         // Goal: another version is another world. Method: every combination that matters.
-        let of = |names: &[&str]| {
+        let with = |names: &[&str], gives_commands| {
             let named = |name: &&str| Interface { name: (*name).to_owned(), functions: Vec::new() };
-            world(&names.iter().map(named).collect::<Vec<_>>())
+            world(&names.iter().map(named).collect::<Vec<_>>(), gives_commands)
         };
-        assert_eq!(of(&[PROCESSOR]), Some(World::Telemetry("frond:telemetry/stateless@0.1.0")));
-        assert_eq!(of(&[STATE, PROCESSOR]), Some(World::Telemetry("frond:telemetry/stateful@0.1.0")));
-        assert_eq!(of(&[STATE, TIMER, PROCESSOR]), Some(World::Telemetry("frond:telemetry/timed@0.1.0")));
+        let of = |names: &[&str]| with(names, false);
+        let telemetry = |world| Some(World::Telemetry(world));
+        let [processor, state, timer] =
+            ["processor", "state", "timer"].map(|name| format!("frond:telemetry/{name}@0.1.1"));
+        let (processor, state, timer) = (processor.as_str(), state.as_str(), timer.as_str());
+        assert_eq!(of(&[processor]), telemetry("frond:telemetry/stateless@0.1.1"));
+        assert_eq!(of(&["frond:telemetry/processor@0.1.0"]), telemetry("frond:telemetry/stateless@0.1.1"));
+        assert_eq!(of(&[state, processor]), telemetry("frond:telemetry/stateful@0.1.1"));
+        assert_eq!(of(&[state, timer, processor]), telemetry("frond:telemetry/timed@0.1.1"));
+        assert_eq!(with(&[state, timer, processor], true), telemetry("frond:telemetry/commanding@0.1.1"));
+        assert_eq!(with(&[state, processor], true), telemetry("frond:telemetry/stateful@0.1.1"));
         assert_eq!(of(&[HANDLER]), Some(World::Wasmcloud(HANDLER)));
         assert_eq!(of(&["wasi:http/incoming-handler@0.2.2"]), Some(World::Wasmcloud(PAGES)));
         assert_eq!(of(&["wasi:http/incoming-handler@0.3.0"]), None);
-        assert_eq!(of(&[STATE]), None);
+        assert_eq!(of(&[state]), None);
         assert_eq!(of(&["frond:telemetry/processor@0.2.0"]), None);
     }
 }

@@ -14,7 +14,8 @@ use crate::block::SeriesEntry;
 use crate::runtime::Cause;
 use crate::runtime::bindings::exports::frond::telemetry::{processor, state, timer};
 use crate::runtime::bindings::frond::telemetry::types::{Batch, Output, Series};
-use crate::runtime::bindings::frond::telemetry::{log, registry, types};
+use crate::runtime::bindings::frond::telemetry::{commands, log, registry, types};
+use crate::runtime::command::{Command, Given};
 use crate::runtime::counters::Counters;
 use crate::runtime::desk::Registrar;
 use crate::runtime::exchange::Known;
@@ -78,6 +79,8 @@ pub(super) struct Grant {
     pub(super) deadline: Duration,
     pub(super) voice: Voice,
     pub(super) counters: Arc<Counters>,
+    /// Topics of commands.
+    pub(super) commands: Arc<[String]>,
 }
 
 /// One instance.
@@ -100,6 +103,7 @@ pub(super) struct Room {
     table: ResourceTable,
     meter: Meter,
     voice: Voice,
+    given: Given,
     registered: u32,
     /// Who numbers series: in `process` the pipeline's, which is lent to it, and otherwise one that refuses.
     registrar: Registrar,
@@ -113,9 +117,9 @@ impl Exports {
         let pre = host.linker.instantiate_pre(component)?;
         let processor = processor::GuestIndices::new(&pre)?;
         let exports = |interface| component.get_export_index(None, interface).is_some();
-        let has_state = exports("frond:telemetry/state@0.1.0");
+        let has_state = exports("frond:telemetry/state@0.1.1");
         let state = has_state.then(|| state::GuestIndices::new(&pre)).transpose()?;
-        let has_timer = exports("frond:telemetry/timer@0.1.0");
+        let has_timer = exports("frond:telemetry/timer@0.1.1");
         let timer = has_timer.then(|| timer::GuestIndices::new(&pre)).transpose()?;
         Ok(Exports { pre, processor, state, timer })
     }
@@ -213,17 +217,40 @@ impl Instance {
         result.map_err(|error| fault(&error, &self.store))
     }
 
-    pub(super) fn process(&mut self, batch: &Batch, registrar: &mut Registrar) -> Result<Output, Fault> {
+    /// Lets it work on a batch, and give so many commands.
+    pub(super) fn process(
+        &mut self,
+        batch: &Batch,
+        registrar: &mut Registrar,
+        commands: usize,
+    ) -> Result<Output, Fault> {
         self.begin();
+        self.store.data_mut().given.begin(Some(commands));
         std::mem::swap(&mut self.store.data_mut().registrar, registrar);
         let result = self.processor.call_process(&mut self.store, batch);
         std::mem::swap(&mut self.store.data_mut().registrar, registrar);
         result.map_err(|error| fault(&error, &self.store))
     }
 
-    /// Lets it act of its own accord. `None` when it has no timer.
-    pub(super) fn tick(&mut self, at: Nanos) -> Result<Option<Output>, Fault> {
+    /// What it gave in the last call.
+    pub(super) fn take_commands(&mut self) -> Vec<Command> {
+        self.store.data_mut().given.take()
+    }
+
+    /// How many commands it was refused since this was asked last.
+    pub(super) fn take_refused(&mut self) -> usize {
+        self.store.data_mut().given.take_refused()
+    }
+
+    /// What no other instance is called.
+    pub(super) fn number(&self) -> u64 {
+        self.store.data().given.number()
+    }
+
+    /// Lets it act of its own accord, and give so many commands. `None` when it has no timer.
+    pub(super) fn tick(&mut self, at: Nanos, commands: usize) -> Result<Option<Output>, Fault> {
         self.begin();
+        self.store.data_mut().given.begin(Some(commands));
         let Some(timer) = &self.timer else { return Ok(None) };
         let result = timer.call_tick(&mut self.store, at);
         result.map(Some).map_err(|error| fault(&error, &self.store))
@@ -247,7 +274,9 @@ impl Instance {
     /// Every call starts with its whole time and a clean slate.
     fn begin(&mut self) {
         self.store.set_epoch_deadline(self.deadline_ticks);
-        self.store.data_mut().meter.begin_call();
+        let room = self.store.data_mut();
+        room.meter.begin_call();
+        room.given.begin(None);
     }
 }
 
@@ -292,6 +321,7 @@ impl Room {
             table: wasi::table(),
             meter: Meter::new(grant.memory_bytes_max, grant.counters.clone()),
             voice: grant.voice.clone(),
+            given: Given::by(grant.voice.component(), grant.commands.clone()),
             registered: 0,
             registrar: Registrar::refusing("series are registered in process only"),
         }
@@ -315,6 +345,12 @@ impl log::Host for Room {
             log::Level::Debug => Level::Debug,
         };
         self.voice.say(level, &line);
+    }
+}
+
+impl commands::Host for Room {
+    fn give(&mut self, topic: String, payload: Vec<u8>) -> Result<(), String> {
+        self.given.give(topic, payload)
     }
 }
 

@@ -1,5 +1,5 @@
 //! Components at work: readings go in as batches of columns, come out as readings and alarms; a timer calls those that act of
-//! their own accord.
+//! their own accord. What moves something on site are [`command`]s.
 //!
 //! The pipeline thread owns every [`Processor`], and a processor owns its instance: one wasmtime store, called by nobody
 //! else. The [`Host`] is what they share: engine, imports, and the thread that ends calls which take too long.
@@ -33,6 +33,7 @@
 mod absent;
 mod artifact;
 pub(crate) mod code;
+pub mod command;
 pub mod compile;
 pub(crate) mod counters;
 mod deployment;
@@ -63,6 +64,7 @@ pub(crate) mod wasi;
 
 pub use artifact::{ArtifactError, WASM_BYTES_MAX};
 pub use code::OpenError;
+pub use command::{Command, CommandAccount, CommandSender};
 pub use compile::CompileError;
 pub use counters::Counters;
 pub use deployment::record::{Digest, How};
@@ -87,6 +89,6 @@ pub(crate) type Cause = Box<dyn std::error::Error + Send + Sync>;
 mod bindings {
     wasmtime::component::bindgen!({
         path: "wit/frond-telemetry.wit",
-        world: "timed",
+        world: "commanding",
     });
 }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::block;
+use crate::runtime::command::Command;
 use crate::sample::Reading;
 
 /// What became of a batch.
@@ -12,6 +13,8 @@ pub struct Processed<'a> {
     pub readings: Cow<'a, [Reading]>,
     /// Alarms, oldest first.
     pub alarms: Vec<block::Alarm>,
+    /// Commands, oldest first. They are to leave once the rest is on flash.
+    pub commands: Vec<Command>,
     /// The end of the batch, when the component had not its say and its fallback is to hold.
     pub held: Vec<Reading>,
     /// So many rows at the beginning of `held` are those that it failed on.
@@ -65,6 +68,7 @@ impl<'a> Processed<'a> {
         Processed {
             readings: Cow::Borrowed(&[]),
             alarms: Vec::new(),
+            commands: Vec::new(),
             held: Vec::new(),
             failed_on: 0,
             outcome: Outcome::Processed,

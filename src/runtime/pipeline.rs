@@ -7,8 +7,8 @@
 //! ```
 //! Windows of a stream whose readings are held back for its component do not close by silence: what is held belongs into
 //! them.
-//! A checkpoint is taken when windows have closed (`checkpoint_interval_min` after the first), when an alarm was raised (at
-//! once), when enough raw readings have gathered, when senders of window streams wait, and every `checkpoint_interval`.
+//! A checkpoint is taken when windows have closed (`checkpoint_interval_min` after the first), when an alarm was raised or a
+//! command given (at once; commands leave when it is on flash), when enough raw readings have gathered, when senders of window streams wait, and every `checkpoint_interval`.
 //! Nothing here survives a power cut by itself: the next start gets the last checkpoint's state and the groups after it.
 //! What is not yet in a checkpoint has left no trace outside, so every reading counts exactly once. Bound: readings since
 //! the last checkpoint; at [`RAW_READINGS_MAX`] with a checkpoint under way nothing more is taken, the store waits.
@@ -16,6 +16,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -29,6 +30,7 @@ use crate::sample::{Durability, Reading, SeriesId, StreamId, Timeline};
 use crate::store::Known;
 use crate::supervise::Beat;
 
+use super::command::{self, Gate};
 use super::deployment::shelf::Shelf;
 use super::desk::{Clerk, Desk};
 use super::neighbour::Neighbourhood;
@@ -54,6 +56,7 @@ pub struct Pipeline {
     lines: BTreeMap<StreamId, Line>,
     series: BTreeMap<SeriesId, Known>,
     roster: Roster,
+    gate: Gate,
     around: Option<Neighbourhood>,
     raw: BTreeMap<(StreamId, Timeline), Vec<Reading>>,
     raw_readings: usize,
@@ -62,6 +65,8 @@ pub struct Pipeline {
     dirty: bool,
     hurry: bool,
     urgent: bool,
+    /// The store knows that the outstanding checkpoint is waited for.
+    has_urged: bool,
     checkpointed_at: Instant,
     /// When the first of the outputs that wait for a checkpoint was made.
     outputs_since: Option<Instant>,
@@ -90,6 +95,7 @@ impl Pipeline {
             lines,
             series,
             roster: Roster::empty(),
+            gate: Gate::before(setup.commands.clone()),
             around: setup.around.take(),
             raw: BTreeMap::new(),
             raw_readings: 0,
@@ -97,6 +103,7 @@ impl Pipeline {
             dirty: false,
             hurry: false,
             urgent: false,
+            has_urged: false,
             checkpointed_at: Instant::now(),
             outputs_since: None,
             stats: PipelineStats::default(),
@@ -138,8 +145,8 @@ impl Pipeline {
                 }
                 Event::Checkpointed => {
                     fault::point("pipeline.after_checkpoint");
-                    outstanding = None;
                     self.roster.checkpointed(clock::boottime());
+                    self.gate.stored();
                 }
                 Event::Tick => {
                     next_tick = Instant::now() + TICK;
@@ -151,19 +158,26 @@ impl Pipeline {
             }
             if outstanding.is_none() && self.is_due() {
                 outstanding = self.send_checkpoint(&runtime, &checkpoints);
+            } else if outstanding.is_some() && !self.has_urged && (self.urgent || self.gate.is_waiting()) {
+                // The next one waits for it.
+                self.has_urged = self.setup.store.urge();
             }
         }
         while let Ok(group) = committed.try_recv() {
             self.take(group, &mut clerk);
         }
-        if let Some(previous) = outstanding {
-            let _ = runtime.block_on(previous);
+        if let Some(previous) = outstanding
+            && runtime.block_on(previous).is_ok()
+        {
+            self.gate.stored();
         }
         if self.dirty
             && let Some(last) = self.send_checkpoint(&runtime, &checkpoints)
+            && runtime.block_on(last).is_ok()
         {
-            let _ = runtime.block_on(last);
+            self.gate.stored();
         }
+        self.gate.close();
         Ok(())
     }
 
@@ -217,17 +231,23 @@ impl Pipeline {
                 line.push(timeline, &readings, now);
                 continue;
             };
-            self.through(clerk, |roster, desk, sink| {
+            self.through(clerk, group.since, |roster, desk, sink| {
                 roster.work(&name, (stream, timeline), &readings, desk, sink);
             });
         }
     }
 
-    /// Lets components work, and takes what they give.
-    fn through(&mut self, clerk: &mut Clerk, work: impl FnOnce(&mut Roster, &mut Desk<'_>, Sink<'_>)) {
+    /// Lets components work on what was stored at `since`, and takes what they give.
+    fn through(
+        &mut self,
+        clerk: &mut Clerk,
+        since: Option<std::time::Instant>,
+        work: impl FnOnce(&mut Roster, &mut Desk<'_>, Sink<'_>),
+    ) {
         let now = clock::boottime();
-        let Pipeline { roster, lines, series, setup, stats, urgent, dirty, .. } = self;
-        let mut desk = Desk { series, streams: &setup.streams, clerk, clock: &setup.clock, now };
+        let Pipeline { roster, lines, series, setup, gate, stats, urgent, dirty, .. } = self;
+        let Setup { streams, clock, .. } = setup;
+        let mut desk = Desk { series, streams, clerk, clock, gate, since, now };
         let mut sink = |stream, timeline, Worked { readings, alarms }: Worked<'_>| {
             let line = lines.entry(stream).or_insert_with(|| retired(stream, &setup.stream_names));
             *dirty = true;
@@ -241,20 +261,22 @@ impl Pipeline {
             }
         };
         work(roster, &mut desk, &mut sink);
+        self.dirty |= self.gate.is_waiting();
     }
 
     fn tick(&mut self, clerk: &mut Clerk) {
         let now = clock::boottime();
         // First what was held back, which belongs into windows that are open still.
-        self.through(clerk, |roster, desk, sink| roster.tick(desk, sink));
+        self.through(clerk, None, |roster, desk, sink| roster.tick(desk, sink));
         // In the middle of what is worked on again, timers would look at the past.
         if self.position >= self.setup.replay {
             let mut has_changed = false;
-            self.through(clerk, |roster, desk, sink| has_changed = roster.call_due(desk, sink));
+            let since = Some(std::time::Instant::now());
+            self.through(clerk, since, |roster, desk, sink| has_changed = roster.call_due(desk, sink));
             self.dirty |= has_changed;
         }
         if let Some(around) = self.around.take() {
-            self.through(clerk, |roster, desk, sink| roster.look_around(&around, desk, sink));
+            self.through(clerk, None, |roster, desk, sink| roster.look_around(&around, desk, sink));
             self.around = Some(around);
         }
         for (stream, line) in &mut self.lines {
@@ -275,6 +297,7 @@ impl Pipeline {
         self.dirty
             && (self.urgent
                 || self.hurry
+                || (self.gate.is_waiting() && self.checkpointed_at.elapsed() >= command::APART)
                 || self.raw_readings >= RAW_READINGS_MAX
                 || self.checkpointed_at.elapsed() >= journal.checkpoint_interval
                 || self.outputs_since.is_some_and(gathered))
@@ -311,7 +334,9 @@ impl Pipeline {
         };
         self.stats.checkpoints += 1;
         self.stats.output_bytes += outputs.iter().map(|output| output.body.len() as u64).sum::<u64>();
-        let urgent = self.urgent || self.hurry;
+        let urgent = self.urgent || self.hurry || self.gate.is_waiting();
+        self.gate.checkpoint(&self.roster.stored());
+        self.has_urged = urgent;
         self.raw_readings = 0;
         (self.dirty, self.hurry, self.urgent) = (false, false, false);
         self.outputs_since = None;
@@ -331,6 +356,13 @@ impl Pipeline {
         self.stats.windows = windows;
         self.stats.late = late;
         self.stats.duplicates = duplicates;
+        let account = self.gate.account();
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        self.stats.commands_left = read(&account.left);
+        self.stats.commands_dropped = read(&account.dropped);
+        self.stats.commands_late = read(&account.late);
+        self.stats.commands_refused = read(&account.refused);
+        self.stats.commands_unsure = read(&account.unsure);
         self.stats.position = self.position;
         self.stats.components = self.roster.stats(clock::boottime());
         self.stats_out.send_replace(self.stats.clone());
@@ -348,23 +380,22 @@ async fn next_event(
     tokio::select! {
         biased;
         () = stop.cancelled() => Event::Stop,
-        () = answered(outstanding) => Event::Checkpointed,
+        is_stored = answered(outstanding) => if is_stored { Event::Checkpointed } else { Event::StoreGone },
         () = tokio::time::sleep_until(next_tick) => Event::Tick,
         Some((order, reply)) = order => Event::Order(order, reply),
         group = group => group.map_or(Event::StoreGone, Event::Group),
     }
 }
 
-/// Cancel-safe: the receiver stays where it is until it has its answer.
-async fn answered(outstanding: &mut Option<oneshot::Receiver<()>>) {
-    match outstanding {
-        Some(reply) => {
-            if reply.await.is_err() {
-                warn!("the store ended before a checkpoint was durable; it is made again at the next start");
-            }
-        }
-        None => std::future::pending().await,
+/// Whether the outstanding checkpoint is on flash. Cancel-safe: the receiver stays where it is until it has its answer.
+async fn answered(outstanding: &mut Option<oneshot::Receiver<()>>) -> bool {
+    let Some(reply) = outstanding else { return std::future::pending().await };
+    let is_stored = reply.await.is_ok();
+    *outstanding = None;
+    if !is_stored {
+        warn!("the store ended before a checkpoint was durable; it is made again at the next start");
     }
+    is_stored
 }
 
 fn retired(stream: StreamId, names: &BTreeMap<StreamId, String>) -> Line {

@@ -57,6 +57,8 @@ pub struct Processor {
     /// The clock as the last batch saw it.
     now: Nanos,
     snapshot: Option<Vec<u8>>,
+    /// The instance whose state that is, or that has none.
+    stored: Option<u64>,
     /// Columns, kept for their capacity.
     batch: Batch,
 }
@@ -86,8 +88,8 @@ impl Processor {
     ) -> Result<Processor, OpenError> {
         let name = || component.name.clone();
         let code = code::load_version(host, component, version, compiler, cache_dir, &counters)?;
-        if let Some(import) = code::ungranted(host, &code) {
-            return Err(OpenError::Import { component: name(), import });
+        if let Some((import, advice)) = code::ungranted(host, component, &code) {
+            return Err(OpenError::Import { component: name(), import, advice });
         }
         let exports =
             Exports::find(host, &code).map_err(|source| OpenError::Contract { component: name(), source })?;
@@ -96,6 +98,7 @@ impl Processor {
             deadline: component.deadline,
             voice: Voice::new(&component.name, counters.clone()),
             counters,
+            commands: component.commands.clone().into(),
         };
         let options: Vec<(String, String)> = component.config.clone().into_iter().collect();
         let instance = match Instance::make(&exports, &grant, &options) {
@@ -119,6 +122,7 @@ impl Processor {
                 readings_in: component.readings_in_per_second,
                 readings_out: component.readings_out_per_second,
                 alarms: component.alarms_per_second,
+                commands: component.commands_per_second,
             }),
             state_bytes_max: component.state_bytes_max,
             told_at: None,
@@ -126,6 +130,7 @@ impl Processor {
             last_fault: String::new(),
             now: i64::MIN,
             snapshot: None,
+            stored: None,
             batch: Batch {
                 series: Vec::new(),
                 times: Vec::new(),
@@ -256,6 +261,11 @@ impl Processor {
         self.quota.admits().is_ok() && (self.is_running() || self.life.is_due(now))
     }
 
+    /// The number of the instance whose state the last [`Processor::snapshot`] has. `None`: of one that is no more.
+    pub(super) fn stored(&self) -> Option<u64> {
+        self.stored
+    }
+
     /// Bytes of its last snapshot.
     pub(super) fn state_bytes(&self) -> usize {
         self.snapshot.as_ref().map_or(0, Vec::len)
@@ -324,8 +334,10 @@ impl Processor {
         add(&self.grant.counters.readings_in, rows.len());
         self.quota.give(rows.len());
         exchange::fill(&mut self.batch, rows);
+        let room = self.quota.commands();
         let called =
-            instance.introduce(rows, describe).and_then(|()| instance.process(&self.batch, registrar));
+            instance.introduce(rows, describe).and_then(|()| instance.process(&self.batch, registrar, room));
+        add(&self.grant.counters.commands_refused, instance.take_refused());
         let output = match called {
             Ok(output) => output,
             Err(fault) => {
@@ -348,7 +360,9 @@ impl Processor {
         let instance = self.instance.as_mut().expect("there is one after a restart");
         bump(&self.grant.counters.ticks);
         let mut processed = Processed::nothing();
-        match instance.introduce_all(everyone).and_then(|()| instance.tick(at)) {
+        let called = instance.introduce_all(everyone).and_then(|()| instance.tick(at, self.quota.commands()));
+        add(&self.grant.counters.commands_refused, instance.take_refused());
+        match called {
             Ok(output) => {
                 if let Some(output) = output {
                     self.accept(output, &[], &mut processed);
@@ -362,6 +376,15 @@ impl Processor {
     /// Takes what holds of what it gave for `rows`.
     fn accept<'a>(&mut self, output: Output, rows: &'a [Reading], processed: &mut Processed<'a>) {
         let instance = self.instance.as_mut().expect("it was called");
+        let commands = instance.take_commands();
+        if !commands.is_empty() {
+            self.quota.take_commands(commands.len());
+            add(&self.grant.counters.commands, commands.len());
+            // Of two versions one moves things.
+            if matches!(self.part, Part::Lead | Part::Probation) {
+                processed.commands.extend(commands);
+            }
+        }
         let (given, known, counters) = (Given(rows.len()), instance.known(), &self.grant.counters);
         let before = processed.readings.len();
         match output.readings {

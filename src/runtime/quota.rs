@@ -1,11 +1,12 @@
 //! What a component may take of what all share, as rates: time of the pipeline's thread, readings, alarms. Pure.
 //!
-//! Four buckets, refilled by the passing of time, each full at [`BURST`] worth of its rate. What goes beyond:
+//! Five buckets, refilled by the passing of time, each full at [`BURST`] worth of its rate. What goes beyond:
 //! ```text
 //! time in calls    ─▶ the next batch falls back, as if the component had failed
 //! readings in      ─▶ likewise
 //! readings out     ─▶ those beyond are dropped
 //! alarms           ─▶ likewise
+//! commands         ─▶ refused when they are given
 //! ```
 //! Time is that on the clock and not the processor's: it is what other streams wait for.
 
@@ -35,6 +36,8 @@ pub(crate) struct Rates {
     pub(crate) readings_out: u32,
     /// Alarms it raises or clears.
     pub(crate) alarms: u32,
+    /// Commands it gives.
+    pub(crate) commands: u32,
 }
 
 /// The buckets of one component.
@@ -44,6 +47,7 @@ pub(crate) struct Quota {
     readings_in: Bucket,
     readings_out: Bucket,
     alarms: Bucket,
+    commands: Bucket,
     /// The clock as of the last refill.
     now: Option<Nanos>,
 }
@@ -69,7 +73,8 @@ struct Bucket {
 
 impl Rates {
     /// Nothing at all.
-    pub(crate) const NONE: Rates = Rates { share_percent: 0, readings_in: 0, readings_out: 0, alarms: 0 };
+    pub(crate) const NONE: Rates =
+        Rates { share_percent: 0, readings_in: 0, readings_out: 0, alarms: 0, commands: 0 };
 }
 
 // === impl Quota ===
@@ -83,6 +88,7 @@ impl Quota {
             readings_in: Bucket::full(rates.readings_in.into()),
             readings_out: Bucket::full(rates.readings_out.into()),
             alarms: Bucket::full(rates.alarms.into()),
+            commands: Bucket::full(rates.commands.into()),
             now: None,
         }
     }
@@ -91,7 +97,8 @@ impl Quota {
     pub(crate) fn refill(&mut self, now: Nanos) {
         let since = now.saturating_sub(self.now.unwrap_or(now)).max(0);
         self.now = Some(now);
-        for bucket in [&mut self.time, &mut self.readings_in, &mut self.readings_out, &mut self.alarms] {
+        let Quota { time, readings_in, readings_out, alarms, commands, .. } = self;
+        for bucket in [time, readings_in, readings_out, alarms, commands] {
             bucket.earn(since);
         }
     }
@@ -124,6 +131,16 @@ impl Quota {
         self.readings_out.take(readings)
     }
 
+    /// How many commands it may give now.
+    pub(crate) fn commands(&self) -> usize {
+        self.commands.whole()
+    }
+
+    /// It has given so many.
+    pub(crate) fn take_commands(&mut self, commands: usize) {
+        self.commands.take(commands);
+    }
+
     /// How many of its alarms are taken.
     pub(crate) fn take_alarms(&mut self, alarms: usize) -> usize {
         self.alarms.take(alarms)
@@ -151,10 +168,13 @@ impl Bucket {
         self.level = self.level.saturating_sub(billionths);
     }
 
+    fn whole(&self) -> usize {
+        usize::try_from(self.level.max(0) / SECOND).unwrap_or(usize::MAX)
+    }
+
     /// As many of `count` as there are tokens for.
     fn take(&mut self, count: usize) -> usize {
-        let whole = usize::try_from(self.level.max(0) / SECOND).unwrap_or(usize::MAX);
-        let taken = count.min(whole);
+        let taken = count.min(self.whole());
         self.charge(tokens(taken));
         taken
     }
@@ -169,7 +189,8 @@ fn tokens(count: usize) -> i64 {
 mod tests {
     use super::*;
 
-    const RATES: Rates = Rates { share_percent: 25, readings_in: 1_000, readings_out: 100, alarms: 10 };
+    const RATES: Rates =
+        Rates { share_percent: 25, readings_in: 1_000, readings_out: 100, alarms: 10, commands: 1 };
 
     fn quota() -> Quota {
         let mut quota = Quota::new(RATES);
@@ -239,6 +260,17 @@ mod tests {
     }
 
     #[test]
+    fn commands_are_as_many_as_the_rate_has_paid_for() {
+        // Goal: ten at once, then one a second.
+        let mut quota = quota();
+        assert_eq!(quota.commands(), 10);
+        quota.take_commands(10);
+        assert_eq!(quota.commands(), 0);
+        quota.refill(SECOND);
+        assert_eq!(quota.commands(), 1);
+    }
+
+    #[test]
     fn a_clock_at_its_ends_does_no_harm() {
         // Goal: no overflow, and nothing earned by going back. Method: both ends, and the longest call.
         let mut quota = Quota::new(Rates {
@@ -246,6 +278,7 @@ mod tests {
             readings_in: u32::MAX,
             readings_out: u32::MAX,
             alarms: 0,
+            commands: 0,
         });
         for now in [i64::MAX, i64::MIN, i64::MAX, 0] {
             quota.refill(now);

@@ -163,9 +163,14 @@ impl Roster {
         };
         let time = readings.last().map_or(0, |reading| reading.time);
         if seat.fallback() == Fallback::Hold || !seat.hold.is_empty() {
+            let since = desk.since;
+            // What is given on readings that have waited comes late.
+            desk.since = since.filter(|_| seat.hold.is_empty());
             seat.keep((stream, timeline), readings, desk.now);
             self.drain(name, desk, sink);
-        } else if let Some(Processed { readings, alarms, .. }) = seat.give(stream, readings, desk) {
+            desk.since = since;
+        } else if let Some(Processed { readings, alarms, commands, .. }) = seat.give(stream, readings, desk) {
+            desk.let_go(commands);
             sink(stream, timeline, Worked { readings: &readings, alarms });
         } else {
             self.miss(desk.now);
@@ -318,7 +323,8 @@ impl Roster {
                 seat.hold.put_back(piece);
                 break;
             };
-            let Processed { readings, alarms, held, failed_on, .. } = processed;
+            let Processed { readings, alarms, commands, held, failed_on, .. } = processed;
+            desk.let_go(commands);
             sink(piece.stream, piece.timeline, Worked { readings: &readings, alarms });
             // A piece is one call's, so all of it is held or nothing.
             if held.is_empty() {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::config;
 use crate::platform::clock::WallClock;
+use crate::runtime::command::CommandSender;
 use crate::runtime::neighbour::Neighbourhood;
 use crate::sample::{BootId, SeriesId, StreamId};
 use crate::store;
@@ -34,6 +35,8 @@ pub struct Setup {
     pub cache_dir: PathBuf,
     /// Below it are the components that were deployed.
     pub data_dir: PathBuf,
+    /// Where commands of components go.
+    pub commands: CommandSender,
     /// The gateway's clock, for what components do of their own accord.
     pub clock: WallClock,
     /// Components that are called elsewhere, if there are any.

@@ -20,6 +20,21 @@ pub struct PipelineStats {
     pub duplicates: u64,
     /// Alarms raised or cleared.
     pub alarms: u64,
+    /// Commands of components that left by MQTT, and were acknowledged.
+    #[serde(default)]
+    pub commands_left: u64,
+    /// Those that were dropped because too many waited, or the gateway stopped.
+    #[serde(default)]
+    pub commands_dropped: u64,
+    /// Those that were dropped because what they were given on was ten seconds old, or had waited.
+    #[serde(default)]
+    pub commands_late: u64,
+    /// Those that the broker refused.
+    #[serde(default)]
+    pub commands_refused: u64,
+    /// Those that were sent before the connection broke, and never acknowledged.
+    #[serde(default)]
+    pub commands_unsure: u64,
     /// Checkpoints taken.
     pub checkpoints: u64,
     /// Bytes of outputs made.
@@ -114,6 +129,12 @@ pub struct ComponentStats {
     /// Alarms beyond what it may raise, dropped.
     #[serde(default)]
     pub alarms_over: u64,
+    /// Commands it gave.
+    #[serde(default)]
+    pub commands: u64,
+    /// Commands it was refused.
+    #[serde(default)]
+    pub commands_refused: u64,
     /// Bytes of its last snapshot.
     #[serde(default)]
     pub state_bytes: u64,
@@ -209,6 +230,8 @@ impl ComponentStats {
             over_rate: read(&counters.over_rate),
             readings_over: read(&counters.readings_over),
             alarms_over: read(&counters.alarms_over),
+            commands: read(&counters.commands),
+            commands_refused: read(&counters.commands_refused),
             snapshots_rejected: read(&counters.snapshots_rejected),
             restores_failed: read(&counters.restores_failed),
             log_lines_dropped: read(&counters.log_lines_dropped),

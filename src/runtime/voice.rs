@@ -75,6 +75,11 @@ impl Voice {
         Voice { component: component.into(), budget: Arc::new(budget), counters }
     }
 
+    /// Whose it is.
+    pub(crate) fn component(&self) -> &str {
+        &self.component
+    }
+
     /// Refills the budget with what the time since the last call earned.
     pub(crate) fn refill(&self, now: Nanos) {
         let since = self.budget.refilled.load(Ordering::Relaxed);

@@ -17,8 +17,11 @@ use crate::runtime::instance::Room;
 use crate::runtime::still::{Still, Stillness};
 use crate::runtime::voice::{Level, Voice};
 
+/// Of these the one that needs topics in the component's configuration.
+pub(super) const COMMANDS: &str = "frond:telemetry/commands";
+
 /// The interfaces that are linked, without their version. Anything else a component imports is refused by name.
-pub(super) const GRANTED: [&str; 21] = [
+pub(super) const GRANTED: [&str; 22] = [
     "wasi:cli/environment",
     "wasi:cli/exit",
     "wasi:cli/stderr",
@@ -37,6 +40,7 @@ pub(super) const GRANTED: [&str; 21] = [
     "wasi:random/insecure",
     "wasi:random/insecure-seed",
     "wasi:random/random",
+    COMMANDS,
     "frond:telemetry/log",
     "frond:telemetry/registry",
     "frond:telemetry/types",

@@ -215,7 +215,13 @@ impl Store {
                 .drain(..)
                 .filter_map(|id| self.names.entry(id).map(|known| (id, known.stream, known.entry.clone())))
                 .collect();
-            done.group = Some(Committed { pos, messages, series, hurry: false });
+            done.group = Some(Committed {
+                pos,
+                messages,
+                series,
+                hurry: false,
+                since: Some(std::time::Instant::now()),
+            });
         } else if wrote_row {
             self.next_pos = pos + 1;
         }

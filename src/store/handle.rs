@@ -49,6 +49,8 @@ pub enum Command {
     Settle { settled: Settled, reply: oneshot::Sender<()> },
     /// Every subject that ever had an output.
     Subjects { reply: oneshot::Sender<Vec<SubjectState>> },
+    /// Whoever gave the checkpoint at hand waits for it.
+    Urge,
     /// A page of raw readings.
     Recall { query: RecallQuery, reply: oneshot::Sender<Result<RecallPage, RecallRefused>> },
 }
@@ -165,6 +167,11 @@ impl Handle {
         entry: SeriesEntry,
     ) -> Result<Result<SeriesId, SeriesDenied>, StoreGone> {
         self.ask(|reply| Command::Intern { stream, entry, reply }).await
+    }
+
+    /// Has the checkpoint that was given last committed now. Tells whether the store heard.
+    pub fn urge(&self) -> bool {
+        self.commands.try_send(Command::Urge).is_ok()
     }
 
     /// The number of a series that has one.

@@ -42,6 +42,9 @@ impl Store {
                 self.want_commit(self.wear.interval());
                 let _ = reply.send(());
             }
+            Command::Urge if self.checkpoint.is_some() => self.want_commit(std::time::Duration::ZERO),
+            // It is on its way here.
+            Command::Urge => self.urged = true,
             Command::Subjects { reply } => {
                 let _ = reply.send(self.subjects().map_err(|err| self.read_failure(err))?);
             }

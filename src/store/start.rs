@@ -99,6 +99,7 @@ impl Store {
             tail: found.tail,
             next_pos: newest_pos + 1,
             checkpoint: None,
+            urged: false,
             settled: Settled::default(),
             fresh_series: Vec::new(),
             clock: None,

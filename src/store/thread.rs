@@ -46,6 +46,8 @@ pub struct Store {
     pub(super) tail: Tail,
     pub(super) next_pos: u64,
     pub(super) checkpoint: Option<(Checkpoint, oneshot::Sender<()>)>,
+    /// The next checkpoint is waited for.
+    pub(super) urged: bool,
     pub(super) settled: Settled,
     pub(super) fresh_series: Vec<SeriesId>,
     /// Given when the thread starts: the clock itself starts from what is read here.
@@ -122,7 +124,7 @@ impl Store {
                 Event::Stop => break,
                 Event::Command(command) => self.answer(command)?,
                 Event::Checkpoint(checkpoint, reply) => {
-                    let urgent = checkpoint.urgent;
+                    let urgent = std::mem::take(&mut self.urged) || checkpoint.urgent;
                     self.checkpoint = Some((checkpoint, reply));
                     self.want_commit(if urgent { Duration::ZERO } else { self.wear.interval() });
                 }
@@ -358,7 +360,7 @@ impl Store {
                     Vec::new()
                 });
                 self.replay.pop_front();
-                Committed { pos, messages, series: Vec::new(), hurry: false }
+                Committed { pos, messages, series: Vec::new(), hurry: false, since: None }
             } else if let Some(group) = self.outgoing.pop_front() {
                 group
             } else {

@@ -29,8 +29,10 @@
 
 mod account;
 pub mod blobs;
+mod commander;
 mod context;
 mod devices;
+mod door;
 pub(crate) mod grants;
 mod http;
 mod imports;
@@ -48,13 +50,14 @@ mod secrets;
 mod timer;
 
 pub use account::{Account, View, WorkloadStatus};
+pub use commander::Commander;
+pub use door::Door;
 pub use http::LOOKUPS_MAX;
 pub use keyvalue::{
     Answer, Aside, Ask, Damage, KeepError, Keeper, KeeperError, KeeperHandle, Line, Place, Row, Save, Write,
 };
 pub use opener::{OpenError, Opener, OpenerHandle, try_open, try_open_linked};
 pub use owner::{Kit, Workload};
-pub use postbox::Door;
 pub use secrets::SecretError;
 
 /// What the gateway and such a component have in common. Imports may wait, and may end the component.

@@ -12,13 +12,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::account::{Account, Standing, View, count};
 use super::blobs::BlobsHandle;
+use super::door::Door;
 use super::http::{Lobby, Outside};
 use super::inbox::{Inbox, Post};
 use super::instance::Instance;
 use super::keyvalue::KeeperHandle;
 use super::lattice::{Lattice, LatticeHandle};
 use super::opener::{Code, OpenError, OpenerHandle};
-use super::postbox::{Door, Postbox, Wanted};
+use super::postbox::{Postbox, Wanted};
 use super::rate::Rate;
 use super::room::Tools;
 use super::timer::Timers;

@@ -8,21 +8,19 @@
 //! of a short absence come afterwards. Publications wait in a queue of [`OUT_MAX`] and are refused when it is full; those
 //! that are not acknowledged are sent again while the process lives and the session does.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode, Filter, Packet, Publish, PublishProperties};
-use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions};
+use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::account::{Account, count};
+use super::door::{Door, Login, PasswordFile, read_password};
 use super::inbox::{Inbox, Letter, Way};
-use crate::config;
 
 /// Publications waiting, and on their way: 64 of 256 KiB are 16 MiB at the very worst, and of the usual 200 B 13 KiB.
 const OUT_MAX: usize = 64;
@@ -37,22 +35,6 @@ const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// First levels of the topics that answers to requests come by.
 const REPLY_ROOT: &str = "frond/reply";
-
-/// Where MQTT is.
-#[derive(Debug, Clone)]
-pub enum Door {
-    /// The gateway's own listener, by the port for components.
-    Inside {
-        /// Where it is.
-        address: SocketAddr,
-        /// Known to this process alone.
-        secret: String,
-    },
-    /// The broker on site.
-    Broker(config::Broker),
-    /// Nowhere; no link needs it.
-    None,
-}
 
 /// The way out.
 #[derive(Debug, Clone)]
@@ -78,7 +60,7 @@ pub(super) struct Postbox {
     filters: Vec<Filter>,
     /// Subjects that stand for topics.
     map: Vec<(String, String)>,
-    password_file: Option<(String, PathBuf)>,
+    password_file: Option<PasswordFile>,
     connected: Arc<AtomicBool>,
     expected: Arc<Expected>,
     inbox: Arc<Inbox>,
@@ -172,38 +154,17 @@ impl Postbox {
         if wanted.publishes {
             filters.push(filter(&format!("{root}/+"), 1));
         }
-        let mut password_file = None;
-        let options = match door {
-            _ if filters.is_empty() => None,
-            Door::None => None,
-            Door::Inside { address, secret } => {
-                let id = format!("frond-component-{}", wanted.component);
-                let mut options = MqttOptions::new(id, address.ip().to_string(), address.port());
-                options.set_credentials(wanted.component, secret);
-                Some(options)
-            }
-            Door::Broker(broker) => {
-                let id = format!("{}-component-{}", broker.client_id, wanted.component);
-                let host = broker.host.trim_start_matches('[').trim_end_matches(']');
-                let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-                let mut options = MqttOptions::new(id, host, broker.port);
+        let login = if filters.is_empty() { None } else { Login::at(door, wanted.component) };
+        let (made, password_file) = login.map_or((None, None), |login| {
+            let Login { mut options, password_file } = login;
+            if matches!(door, Door::Broker(_)) {
                 options.set_clean_start(false);
                 options.set_session_expiry_interval(Some(SESSION_SECONDS));
-                match (&broker.username, &broker.password_file) {
-                    (Some(user), Some(file)) => password_file = Some((user.clone(), file.clone())),
-                    (Some(user), None) => {
-                        options.set_credentials(user, "");
-                    }
-                    _ => {}
-                }
-                Some(options)
             }
-        };
-        let made = options.map(|mut options| {
             options.set_keep_alive(KEEP_ALIVE);
             options.set_outgoing_inflight_upper_limit(OUT_MAX as u16);
             options.set_max_packet_size(Some((BODY_BYTES_MAX + HEAD_BYTES_MAX) as u32));
-            AsyncClient::new(options, OUT_MAX)
+            (Some(AsyncClient::new(options, OUT_MAX)), password_file)
         });
         let (client, eventloop) = made.unzip();
         let expected = Arc::new(Expected { root, number: AtomicU64::new(0), answer: Mutex::new(None) });
@@ -234,7 +195,7 @@ impl Postbox {
         };
         let mut pause = PAUSE_MIN;
         let mut told: Option<Instant> = None;
-        log_in(self.password_file.as_ref(), &mut eventloop).await;
+        read_password(self.password_file.as_ref(), &mut eventloop).await;
         loop {
             match eventloop.poll().await {
                 Ok(Event::Incoming(Packet::ConnAck(ack))) if ack.code == ConnectReturnCode::Success => {
@@ -258,7 +219,7 @@ impl Postbox {
                     }
                     sleep(pause).await;
                     pause = (2 * pause).min(PAUSE_MAX);
-                    log_in(self.password_file.as_ref(), &mut eventloop).await;
+                    read_password(self.password_file.as_ref(), &mut eventloop).await;
                 }
             }
         }
@@ -283,17 +244,6 @@ impl Postbox {
     }
 }
 
-/// Reads the password anew before each connection: it may have changed.
-async fn log_in(password_file: Option<&(String, PathBuf)>, eventloop: &mut EventLoop) {
-    let Some((user, file)) = password_file else { return };
-    match tokio::fs::read_to_string(file).await {
-        Ok(password) => {
-            eventloop.options.set_credentials(user, password.trim_end_matches(['\r', '\n']));
-        }
-        Err(error) => tracing::warn!(file = %file.display(), %error, "the broker's password cannot be read"),
-    }
-}
-
 fn filter(topic: &str, qos: u8) -> Filter {
     let mut filter = Filter::new(topic, quality(qos));
     filter.nolocal = true;
@@ -305,6 +255,6 @@ fn quality(qos: u8) -> QoS {
 }
 
 /// What went wrong, in one line.
-fn reason(error: &ConnectionError) -> String {
+pub(super) fn reason(error: &ConnectionError) -> String {
     crate::platform::log::chain(error).to_string()
 }

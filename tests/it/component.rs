@@ -76,7 +76,7 @@ fn a_new_component_builds_is_inspected_and_tested_as_its_readme_says() {
     assert!(tested.status.success(), "{}", String::from_utf8_lossy(&tested.stderr));
 
     let (code, report) = json(&["build", folder.to_str().unwrap(), "--json"]);
-    assert_eq!((code, &report["world"]), (0, &Json::from("frond:telemetry/stateful@0.1.0")), "{report}");
+    assert_eq!((code, &report["world"]), (0, &Json::from("frond:telemetry/stateful@0.1.1")), "{report}");
     assert_eq!(report["opens"], true, "{report}");
     assert!(report["wasm_bytes"].as_u64().unwrap() <= SHIPPED_BYTES_MAX, "{report}");
     let wasm = report["file"].as_str().unwrap();
@@ -95,15 +95,24 @@ fn a_new_component_builds_is_inspected_and_tested_as_its_readme_says() {
 }
 
 #[test]
-fn ticks_of_a_timer_come_by_the_time_of_the_recording() {
-    // Goal: an author sees what a component does of its own accord. Method: a recording of four seconds, in which one series
-    // is silent from the second on.
+fn commands_and_ticks_are_shown_and_none_is_sent() {
+    // Goal: an author sees what a component would move, and when its timer would call it. Method: a recording of four
+    // seconds, with one reading that closes the valve, and a tick that does; one series that is silent from the second on.
     let dir = tempfile::tempdir().unwrap();
     let recording = dir.path().join("readings.csv");
     std::fs::write(&recording, "time,a,b\n1,50,1\n2,95,\n3,40,\n4,41,\n").unwrap();
-    let watchman = guest("watchman");
-    let watchman = watchman.to_str().unwrap();
-    let test = ["test", watchman, "--input", recording.to_str().unwrap()];
+    let recording = recording.to_str().unwrap();
+    let (valve, watchman) = (guest("valve"), guest("watchman"));
+    let test = ["test", valve.to_str().unwrap(), "--input", recording];
+    let (code, _, errors) = said(&test);
+    assert!(code == 1 && errors.contains("commands = [\"TOPIC\"]"), "{code} {errors}");
+    let granted = [&test[..], &["--set", "commands=[\"own/+/set\"]", "--config", "tick-at=2"]].concat();
+    let (code, _, errors) = said(&granted);
+    assert_eq!(code, 0, "{errors}");
+    let told = "commands: 2 given, 0 refused; none is sent from here\n  own/valve/set close 95\n  own/valve/set tick\n";
+    assert!(errors.contains(told), "{errors}");
+
+    let test = ["test", watchman.to_str().unwrap(), "--input", recording];
     let (code, out, errors) = said(&test);
     assert_eq!(code, 0, "{errors}");
     assert!(
@@ -113,8 +122,8 @@ fn ticks_of_a_timer_come_by_the_time_of_the_recording() {
     assert!(out.contains("b is silent"), "{out}");
     let (code, _, errors) = said(&[&test[..], &["--set", "timer=2s"]].concat());
     assert!(code == 0 && errors.contains("timer: 1 ticks\n"), "{errors}");
-    let (code, out, _) = said(&["inspect", watchman]);
-    assert!(code == 0 && out.contains("frond:telemetry/timed@0.1.0"), "{out}");
+    let (code, out, _) = said(&["inspect", watchman.to_str().unwrap()]);
+    assert!(code == 0 && out.contains("frond:telemetry/timed@0.1.1"), "{out}");
 }
 
 #[test]
@@ -125,7 +134,7 @@ fn every_component_that_ships_is_small_and_gets_what_it_asks_for() {
         let (code, report) = json(&["inspect", file.to_str().unwrap(), "--json"]);
         assert_eq!((code, &report["opens"]), (0, &Json::from("with options")), "{name}: {report}");
         let world = if name == "calibrate" { "stateless" } else { "stateful" };
-        assert_eq!(report["world"], format!("frond:telemetry/{world}@0.1.0"), "{name}");
+        assert_eq!(report["world"], format!("frond:telemetry/{world}@0.1.1"), "{name}");
         let bytes = report["wasm_bytes"].as_u64().unwrap();
         assert!(
             bytes <= SHIPPED_BYTES_MAX,
@@ -141,7 +150,7 @@ fn every_component_that_ships_is_small_and_gets_what_it_asks_for() {
     }
     let (code, out, _) = said(&["inspect", guest("limits").to_str().unwrap(), "--config", "high=*: 80"]);
     assert_eq!(code, 0, "{out}");
-    assert!(out.contains("processor@0.1.0 (configure, announce, process)"), "{out}");
+    assert!(out.contains("processor@0.1.1 (configure, announce, process)"), "{out}");
     assert!(out.contains("\nopens in "), "{out}");
 }
 

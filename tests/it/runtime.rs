@@ -1,5 +1,6 @@
 //! Real components in the real runtime: what works, what misbehaves, and what becomes of the stream meanwhile.
 
+mod commands;
 mod deployment;
 mod faults;
 mod opening;
@@ -31,6 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 struct Done {
     readings: Vec<Reading>,
     alarms: Vec<Alarm>,
+    commands: Vec<frond::runtime::Command>,
     held: Vec<Reading>,
     failed_on: usize,
     outcome: Outcome,
@@ -71,8 +73,8 @@ fn float(series: u32, time: Nanos, value: f64) -> Reading {
 
 impl From<Processed<'_>> for Done {
     fn from(processed: Processed<'_>) -> Done {
-        let Processed { readings, alarms, held, failed_on, outcome } = processed;
-        Done { readings: readings.into_owned(), alarms, held, failed_on, outcome }
+        let Processed { readings, alarms, commands, held, failed_on, outcome } = processed;
+        Done { readings: readings.into_owned(), alarms, commands, held, failed_on, outcome }
     }
 }
 

@@ -11,7 +11,7 @@ mod input;
 mod links;
 mod modes;
 mod once;
-mod sensor;
+pub mod sensor;
 pub mod site;
 pub mod wire;
 mod zoo;

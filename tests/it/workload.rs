@@ -2,6 +2,7 @@
 
 mod blob_power;
 mod blobs;
+mod commands;
 mod device;
 pub mod hosts;
 mod http;

@@ -13,8 +13,8 @@
 #include <stdint.h>
 
 #define EXPORT(name) __attribute__((export_name(name)))
-#define PROCESSOR "frond:telemetry/processor@0.1.0#"
-#define STATE "frond:telemetry/state@0.1.0#"
+#define PROCESSOR "frond:telemetry/processor@0.1.1#"
+#define STATE "frond:telemetry/state@0.1.1#"
 
 // The largest batch has 8,192 rows of 32 bytes, 256 KiB, and its result is made in place; a state is 96 KiB. The rest is for
 // the names of as many series, announced at once.

@@ -7,7 +7,7 @@
 //
 // State: the last value that passed, of each series: a version, then its number and value, as `deadband.c` writes them.
 
-import { write } from "frond:telemetry/log@0.1.0";
+import { write } from "frond:telemetry/log@0.1.1";
 
 const VERSION = 1;
 const ENTRY_BYTES = 4 + 8;

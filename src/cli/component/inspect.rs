@@ -178,7 +178,7 @@ impl Report {
             }
             None => line(
                 0,
-                "world unknown: it is for another host; a telemetry component exports frond:telemetry/processor@0.1.0, \
+                "world unknown: it is for another host; a telemetry component exports frond:telemetry/processor@0.1.1, \
                  one for wasmCloud wasmcloud:messaging/handler@0.2.0 or wasi:http/incoming-handler@0.2",
             ),
         }

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 
-use crate::runtime::{Counters, Processed};
+use crate::runtime::{Command, Counters, Processed};
 use crate::sample::Reading;
 
 /// The counters that a summary shows.
-const COUNTED: [fn(&Counters) -> &AtomicU64; 12] = [
+const COUNTED: [fn(&Counters) -> &AtomicU64; 14] = [
     |counters| &counters.traps,
     |counters| &counters.deadlines,
     |counters| &counters.memory_faults,
@@ -20,9 +20,14 @@ const COUNTED: [fn(&Counters) -> &AtomicU64; 12] = [
     |counters| &counters.snapshots_rejected,
     |counters| &counters.ticks,
     |counters| &counters.ticks_missed,
+    |counters| &counters.commands,
+    |counters| &counters.commands_refused,
     |counters| &counters.log_lines,
     |counters| &counters.log_lines_dropped,
 ];
+
+/// Most commands that are shown.
+const COMMANDS_SHOWN: usize = 20;
 
 /// What the run came to.
 #[derive(Default)]
@@ -32,6 +37,8 @@ pub(super) struct Tally {
     pub(super) readings_out: u64,
     pub(super) raised: u64,
     pub(super) cleared: u64,
+    /// The first commands: topic and payload.
+    pub(super) commands: Vec<(String, String)>,
     pub(super) spent: Duration,
     pub(super) restart: Option<Restart>,
 }
@@ -64,6 +71,12 @@ impl Tally {
         let raised = processed.alarms.iter().filter(|alarm| alarm.active).count();
         self.raised += raised as u64;
         self.cleared += (processed.alarms.len() - raised) as u64;
+        let room = COMMANDS_SHOWN - self.commands.len();
+        let said = |command: &Command| {
+            let payload = String::from_utf8_lossy(&command.payload);
+            (command.topic.escape_debug().to_string(), payload.escape_debug().to_string())
+        };
+        self.commands.extend(processed.commands.iter().take(room).map(said));
     }
 }
 
@@ -90,12 +103,21 @@ impl Summary<'_> {
     }
 
     pub(super) fn text(&self) -> String {
-        let Tally { batches, readings_in, readings_out, raised, cleared, spent, restart } = self.tally;
+        let Tally { batches, readings_in, readings_out, raised, cleared, commands, spent, restart } =
+            self.tally;
         let mut lines = vec![format!(
             "{readings_in} readings of {} series in {batches} batches, {readings_out} readings out, {} series registered",
             self.announced, self.registered
         )];
         lines.push(format!("alarms: {raised} raised, {cleared} cleared"));
+        if self.of(|c| &c.commands) + self.of(|c| &c.commands_refused) > 0 {
+            let (given, refused) = (self.of(|c| &c.commands), self.of(|c| &c.commands_refused));
+            lines.push(format!("commands: {given} given, {refused} refused; none is sent from here"));
+            lines.extend(commands.iter().map(|(topic, payload)| format!("  {topic} {payload}")));
+            if given > commands.len() as u64 {
+                lines.push(format!("  and {} more", given - commands.len() as u64));
+            }
+        }
         if self.of(|c| &c.ticks) > 0 {
             lines.push(format!("timer: {} ticks", self.of(|c| &c.ticks)));
         }
@@ -138,11 +160,16 @@ impl Summary<'_> {
     }
 
     pub(super) fn json(&self) -> Json {
-        let Tally { batches, readings_in, readings_out, raised, cleared, spent, restart } = self.tally;
+        let Tally { batches, readings_in, readings_out, raised, cleared, commands, spent, restart } =
+            self.tally;
         json!({
             "kind": "summary", "batches": batches, "readings_in": readings_in, "readings_out": readings_out,
             "series": self.announced, "series_registered": self.registered,
-            "ticks": self.of(|c| &c.ticks), "alarms_raised": raised, "alarms_cleared": cleared,
+            "commands": self.of(|c| &c.commands), "commands_refused": self.of(|c| &c.commands_refused),
+            "first_commands": commands.iter().map(|(topic, payload)| json!({ "topic": topic, "payload": payload }))
+                .collect::<Vec<_>>(),
+            "ticks": self.of(|c| &c.ticks),
+            "alarms_raised": raised, "alarms_cleared": cleared,
             "traps": self.of(|c| &c.traps), "deadlines": self.of(|c| &c.deadlines),
             "memory_faults": self.of(|c| &c.memory_faults), "restarts": self.of(|c| &c.restarts),
             "passed_by": self.of(|c| &c.passed_by), "rows_rejected": self.of(|c| &c.rows_rejected),

@@ -208,6 +208,7 @@ fn work<'a>(
     let mut processed = processor.process(now, batch, describe, &mut roster.registrar());
     if let Some(ticked) = ticked {
         processed.alarms.splice(..0, ticked.alarms);
+        processed.commands.splice(..0, ticked.commands);
         if !ticked.readings.is_empty() {
             processed.readings.to_mut().splice(..0, ticked.readings.into_owned());
         }
@@ -260,6 +261,11 @@ fn difference(expected: &Processed<'_>, found: &Processed<'_>, roster: &Roster, 
             "in the batch behind reading {at}: {} without a restart, {} with one",
             spoken(expected.readings.get(row)),
             spoken(found.readings.get(row))
+        ),
+        None if expected.commands != found.commands => format!(
+            "in the batch behind reading {at}: {} commands without a restart, {} others with one",
+            expected.commands.len(),
+            found.commands.len()
         ),
         None => format!(
             "in the batch behind reading {at}: {} alarms without a restart, {} with one",

@@ -18,6 +18,9 @@ pub(in crate::config) struct Component {
     pub readings_in_per_second: Option<i64>,
     pub readings_out_per_second: Option<i64>,
     pub alarms_per_second: Option<i64>,
+    #[serde(default)]
+    pub commands: Vec<String>,
+    pub commands_per_second: Option<i64>,
     pub state_bytes_max: Option<Bytes>,
     pub fallback: Option<Fallback>,
     pub hold_readings_max: Option<i64>,

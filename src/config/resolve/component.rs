@@ -21,6 +21,7 @@ const HOLD_READINGS_MAX: usize = 1 << 20;
 /// Highest rates: what the largest gateway could not do either, and no alarms at all.
 const READINGS_PER_SECOND_MAX: u32 = 100_000_000;
 const ALARMS_PER_SECOND_MAX: u32 = 10_000;
+const COMMANDS_PER_SECOND_MAX: u32 = 1_000;
 /// Largest snapshot: one is written with each checkpoint, and 1 MiB a minute is 1.5 GB a day, all of the wear budget.
 const STATE_BYTES_MAX: u64 = 1 << 20;
 /// Most batches of a trial: an hour of 250 a second.
@@ -150,11 +151,19 @@ impl Judge<'_> {
                 0,
                 ALARMS_PER_SECOND_MAX,
             ),
+            (
+                "commands_per_second",
+                raw.commands_per_second,
+                &mut component.commands_per_second,
+                0,
+                COMMANDS_PER_SECOND_MAX,
+            ),
         ] {
             if let Some(said) = said {
                 *rate = self.whole_number(&key(name), said, least, most);
             }
         }
+        component.commands = self.filters(&key("commands"), &raw.commands);
         if let Some(bytes) = &raw.state_bytes_max {
             let bytes = self.bytes(&key("state_bytes_max"), bytes.0, 1 << 10, STATE_BYTES_MAX);
             component.state_bytes_max = usize::try_from(bytes).unwrap_or(usize::MAX);

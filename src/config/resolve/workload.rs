@@ -40,6 +40,8 @@ impl Judge<'_> {
             ("readings_in_per_second", raw.readings_in_per_second.is_some()),
             ("readings_out_per_second", raw.readings_out_per_second.is_some()),
             ("alarms_per_second", raw.alarms_per_second.is_some()),
+            ("commands", !raw.commands.is_empty()),
+            ("commands_per_second", raw.commands_per_second.is_some()),
             ("state_bytes_max", raw.state_bytes_max.is_some()),
             ("fallback", raw.fallback.is_some()),
             ("hold_readings_max", raw.hold_readings_max.is_some()),
@@ -275,14 +277,18 @@ impl Judge<'_> {
         if topics.is_empty() {
             self.missing(path, "topics");
         }
-        let path = path.key("topics");
-        self.count(&path, topics.len(), TOPICS_MAX);
-        for (n, filter) in topics.iter().enumerate() {
+        self.filters(&path.key("topics"), topics)
+    }
+
+    /// Filters of MQTT.
+    pub(super) fn filters(&mut self, path: &KeyPath, filters: &[String]) -> Vec<String> {
+        self.count(path, filters.len(), TOPICS_MAX);
+        for (n, filter) in filters.iter().enumerate() {
             if let Err(fault) = names::topic_filter(filter) {
                 self.refuse(&path.item(n), Fault::Filter { filter: filter.clone(), fault });
             }
         }
-        topics.to_vec()
+        filters.to_vec()
     }
 
     fn subjects(&mut self, path: &KeyPath, subjects: &[String]) -> Vec<String> {

@@ -176,6 +176,8 @@ fn a_stream_of_name_and_topics_has_the_documented_defaults() {
             readings_in_per_second: 500_000,
             readings_out_per_second: 10_000,
             alarms_per_second: 100,
+            commands: Vec::new(),
+            commands_per_second: 10,
             state_bytes_max: 1 << 20,
             fallback: Fallback::Pass,
             hold_readings_max: 65_536,

@@ -195,6 +195,14 @@ impl Deployment {
         matches!(self.cast, Cast::Probation(_))
     }
 
+    /// The version before, while the one at work is on probation.
+    pub(super) fn predecessor(&self) -> Option<&Processor> {
+        match &self.cast {
+            Cast::Probation(probation) => probation.predecessor.as_ref(),
+            _ => None,
+        }
+    }
+
     /// Whether another version is on its way in.
     pub(super) fn is_under_way(&self) -> bool {
         self.phase != Phase::Current

@@ -15,12 +15,15 @@ impl Processor {
     /// given. `None` when the component has no state.
     pub fn snapshot(&mut self) -> Option<Vec<u8>> {
         let begun = Instant::now();
+        let number = self.instance.as_ref().map(Instance::number);
         let taken = self.instance.as_mut().map(Instance::snapshot);
         self.spend(begun.elapsed());
+        self.stored = None;
         match taken {
             Some(Ok(Some(snapshot))) if snapshot.len() <= self.state_bytes_max => {
                 bump(&self.grant.counters.snapshots);
                 self.snapshot = Some(snapshot);
+                self.stored = number;
             }
             Some(Ok(Some(snapshot))) => {
                 bump(&self.grant.counters.snapshots_rejected);
@@ -32,7 +35,8 @@ impl Processor {
                 );
             }
             Some(Err(fault)) => drop(self.discard(&fault)),
-            Some(Ok(None)) | None => {}
+            Some(Ok(None)) => self.stored = number,
+            None => {}
         }
         self.snapshot.clone()
     }

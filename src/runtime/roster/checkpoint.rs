@@ -1,5 +1,7 @@
 //! What of the components goes into a checkpoint, and what becomes of it at the start.
 
+use std::collections::BTreeSet;
+
 use tracing::error;
 
 use super::{Roster, Sweep};
@@ -60,6 +62,16 @@ impl Roster {
         self.miss(now);
         snapshots.extend(self.absent.snapshots());
         snapshots
+    }
+
+    /// The instances whose state is in the last [`Roster::snapshots`], or that have none; of two versions both, the new one has
+    /// begun with the state of the old one.
+    pub(in crate::runtime) fn stored(&self) -> BTreeSet<u64> {
+        let versions = |seat: &'_ Seat| {
+            [seat.processor.as_ref(), seat.deployment.predecessor()]
+                .map(|one| one.and_then(Processor::stored))
+        };
+        self.seats.values().flat_map(versions).flatten().collect()
     }
 
     /// The readings held back, to store with a checkpoint.

@@ -45,7 +45,8 @@ impl Roster {
         for name in due.collect::<Vec<_>>() {
             let (at, timeline) = desk.clock.stamp();
             let Some(seat) = self.seats.get_mut(&name) else { continue };
-            let given = seat.tick(at, desk);
+            let mut given = seat.tick(at, desk);
+            desk.let_go(given.iter_mut().flat_map(|given| std::mem::take(&mut given.commands)).collect());
             has_changed |= seat.processor.as_ref().is_some_and(Processor::has_state);
             for (stream, (readings, alarms)) in given.map(|given| desk.by_stream(given)).unwrap_or_default() {
                 sink(stream, timeline, Worked { readings: &readings, alarms });

@@ -8,9 +8,12 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use frond::config;
-use frond::runtime::{Host, OpenError, Processor};
+use frond::runtime::{Host, OpenError, Outcome, Processor, Restored};
 
-use super::{PATIENCE, compiler, component, count, float, guest, process, shared_cache};
+use super::{
+    PATIENCE, compiler, component, count, float, guest, open, process, process_with, recording, shared_cache,
+    values,
+};
 
 /// A compiler that cannot be run, for when nothing may be compiled.
 fn no_compiler() -> &'static Path {
@@ -174,4 +177,25 @@ fn the_compiler_confines_itself() {
         .unwrap();
     assert!(!starved.status.success(), "{starved:?}");
     assert!(!dir.path().join("none.cwasm").exists());
+}
+
+#[test]
+fn a_component_built_for_the_first_version_of_the_contract_keeps_working() {
+    // Goal: the contract grows, and nobody has to build anew. Method: a guest made from a copy of version 0.1.0, with all
+    // that this had: options, series, a log line, readings, alarms, state.
+    let host = Host::new().unwrap();
+    let mut guest = open(&host, "elder", &[]);
+    assert!(!guest.has_timer());
+    let (mut registrar, asked) = recording();
+    let done = process_with(&mut registrar, &mut guest, 0, &[float(1, 1, 5.0), float(1, 2, 666.0)]);
+    assert_eq!((done.outcome, values(&done)), (Outcome::Processed, vec![6.0, 667.0, 1.0]));
+    assert_eq!(*asked.lock().unwrap(), [("of-an-elder".to_owned(), "K".to_owned())]);
+    assert_eq!((done.alarms.len(), done.alarms[0].name.as_str()), (1, "high"));
+    assert_eq!(count(&guest, |c| &c.log_lines), 1);
+    let snapshot = guest.snapshot().unwrap();
+    let mut again = open(&host, "elder", &[]);
+    assert_eq!(again.restore_from(snapshot), Restored::Taken);
+    assert_eq!(values(&process(&mut again, 0, &[float(1, 3, -1.0)])), [4.0]);
+    let refused = Processor::open(&host, &component("elder", &[("refuse", "")]), compiler(), &shared_cache());
+    assert!(matches!(refused, Err(OpenError::Options { reason, .. }) if reason == "as it was told"));
 }

@@ -6,7 +6,7 @@ mod bindings {
             package test:ungranted;
             interface door { open: func(); }
             world ungranted {
-                include frond:telemetry/stateless@0.1.0;
+                include frond:telemetry/stateless@0.1.1;
                 import door;
             }
         ",

@@ -104,6 +104,7 @@ impl Running {
             compiler: compiler().to_owned(),
             cache_dir: shared_cache(),
             data_dir: folder.to_owned(),
+            commands: frond::runtime::command::channel().0,
             clock: clock.clone(),
             around: None,
             position,

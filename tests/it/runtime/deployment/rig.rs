@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use frond::block::{self, Rows, SeriesEntry};
 use frond::config::{self, Config};
@@ -14,7 +14,7 @@ use frond::journal::{Checkpoint, Committed};
 use frond::platform::clock::{Beginning, ClockKeeper, WallClock};
 use frond::runtime::{
     Answer, Artifact, ComponentStats, DeploymentStats, Inheritance, Order, Pipeline, PipelineStats, Setup,
-    Stage,
+    Stage, command,
 };
 use frond::sample::{
     BootId, DoorId, Message, Nanos, Reading, SeriesId, SessionId, StreamId, Timeline, Value,
@@ -43,6 +43,8 @@ type Files = BTreeMap<String, Vec<u8>>;
 pub struct Site {
     pub folder: TempDir,
     pub config: Config,
+    /// The store takes its time with checkpoints that are not urgent, until it is urged.
+    pub is_slow: bool,
     /// Every group that was committed; the position is one more than the index.
     journal: Vec<Vec<Reading>>,
     names: Arc<Mutex<Vec<String>>>,
@@ -63,8 +65,14 @@ pub struct Life {
     stop: CancellationToken,
     threads: Vec<JoinHandle<()>>,
     kept: Arc<Mutex<Vec<Kept>>>,
+    /// Commands that have left the pipeline.
+    pub given: mpsc::Receiver<frond::runtime::Command>,
     runtime: tokio::runtime::Runtime,
     fed: u64,
+    /// Groups up to this position are of an earlier life.
+    replay: u64,
+    /// When the last group was committed.
+    pub since: Option<Instant>,
 }
 
 /// The bytes of a guest.
@@ -85,7 +93,7 @@ impl Site {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("guest.wasm"), wasm(guest)).unwrap();
         let config = configuration(&folder, keys, options);
-        Site { folder, config, journal: Vec::new(), names: Arc::default() }
+        Site { folder, config, is_slow: false, journal: Vec::new(), names: Arc::default() }
     }
 
     pub fn configured_file(&self) -> PathBuf {
@@ -138,14 +146,21 @@ impl Site {
         }
         let (commands, mut commands_in) = mpsc::channel(4);
         let names = self.names.clone();
+        let (urge, urged) = std::sync::mpsc::channel();
+        let is_slow = self.is_slow;
         let store = thread::spawn(move || {
             while let Some(command) = commands_in.blocking_recv() {
-                answer(&names, command);
+                match command {
+                    Command::Urge => urge.send(()).unwrap(),
+                    command => answer(&names, command),
+                }
             }
         });
         let (_newest, newest) = watch::channel(Default::default());
         let entry = SeriesEntry { name: "a".into(), unit: String::new(), labels: BTreeMap::new() };
         let position = from.map_or(0, |kept| kept.checkpoint.pos);
+        let replay = self.groups();
+        let (sender, given, _account) = command::channel();
         let setup = Setup {
             streams: vec![(STREAM, self.config.streams[0].clone())],
             components: self.config.components.clone(),
@@ -158,10 +173,11 @@ impl Site {
             compiler: compiler().to_owned(),
             cache_dir: shared_cache(),
             data_dir: self.folder.path().join("data"),
+            commands: sender,
             clock: clock(),
             around: None,
             position,
-            replay: self.groups(),
+            replay,
         };
         let (pipeline, stats) = Pipeline::new(setup);
         let (groups, groups_in) = mpsc::channel(4);
@@ -176,13 +192,28 @@ impl Site {
         let (keep, shelf) = (kept.clone(), self.shelf());
         let keeper = thread::spawn(move || {
             while let Some((checkpoint, reply)) = checkpoints_in.blocking_recv() {
+                if is_slow && !checkpoint.urgent {
+                    urged.recv_timeout(FACT_MAX).expect("somebody waits for it");
+                }
                 keep.lock().unwrap().push(Kept { checkpoint, shelf: files(&shelf) });
                 let _ = reply.send(());
             }
         });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let threads = vec![run, keeper, store];
-        Life { groups, orders, stats, stop, threads, kept, runtime, fed: position }
+        Life {
+            groups,
+            orders,
+            stats,
+            stop,
+            threads,
+            kept,
+            given,
+            runtime,
+            fed: position,
+            replay,
+            since: None,
+        }
     }
 }
 
@@ -200,7 +231,9 @@ impl Life {
                 timeline: Timeline::Sensor,
                 readings,
             };
-            let group = Committed { pos, messages: vec![message], series: Vec::new(), hurry: false };
+            self.since = (pos > self.replay).then(Instant::now);
+            let (messages, since) = (vec![message], self.since);
+            let group = Committed { pos, messages, series: Vec::new(), hurry: false, since };
             self.groups.blocking_send(group).unwrap();
         }
         self.fed = site.groups();
@@ -231,6 +264,17 @@ impl Life {
 
     pub fn roll_back(&self) -> Answer {
         self.order(Order::Rollback { component: "guest".into() })
+    }
+
+    /// What a start would find after a power cut now.
+    pub fn last(&self) -> Option<Kept> {
+        self.kept.lock().unwrap().last().cloned()
+    }
+
+    /// The next command that leaves.
+    pub fn command(&mut self) -> frond::runtime::Command {
+        let left = self.runtime.block_on(async { tokio::time::timeout(FACT_MAX, self.given.recv()).await });
+        left.expect("no command").expect("the pipeline runs")
     }
 
     /// Waits until the status satisfies.

@@ -1,0 +1,460 @@
+//! Commands of processors, by MQTT: a connection of the gateway's own, to the listener or to the broker on site.
+//!
+//! ```text
+//!              ┌──────────── acknowledged: left, or refused ──────────────────┐
+//! command ─▶ in hand ─▶ sent, IN_FLIGHT_MAX at a time, fewer if the broker ───┤
+//!              │          says so                                             └─ no answer in ANSWER_MAX, or the connection
+//!              └─ ten seconds old: late, dropped                                 breaks: unsure, not sent again
+//! ```
+//! A session of its own is what would send a command again after a break, late and perhaps twice: there is none, each
+//! connection begins clean. The message says how many of its ten seconds are left, so that no broker keeps it longer for a
+//! subscriber that is away.
+//!
+//! Power loss and stop: what waits here is gone; at a stop it is counted and told.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use rumqttc::v5::mqttbytes::QoS;
+use rumqttc::v5::mqttbytes::v5::{
+    ConnAck, ConnectReturnCode, Packet, PubAck, PubAckReason, PublishProperties,
+};
+use rumqttc::v5::{AsyncClient, Event, EventLoop};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::door::{Door, Login, PasswordFile, read_password};
+use super::postbox::reason;
+use crate::runtime::command::AGE_MAX;
+use crate::runtime::{Command, CommandAccount};
+
+/// Commands sent and not acknowledged.
+const IN_FLIGHT_MAX: usize = 8;
+/// A broker that acknowledges nothing for so long is given up.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// Between two attempts to connect.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Between two lines of the log about the same trouble.
+const TELL_EVERY: Duration = Duration::from_secs(30);
+/// Beside topic and payload of a packet: header, identifier, properties.
+const HEAD_BYTES: usize = 32;
+/// No component is called so: names have no dots.
+const NAME: &str = "frond.commands";
+
+/// The task.
+pub struct Commander {
+    connection: Option<Connection>,
+    commands: mpsc::Receiver<Command>,
+    account: Arc<CommandAccount>,
+}
+
+struct Connection {
+    client: AsyncClient,
+    eventloop: EventLoop,
+    password_file: Option<PasswordFile>,
+}
+
+/// A connection that stands.
+#[derive(Clone, Copy)]
+struct Line {
+    /// Commands sent and not acknowledged.
+    in_flight: usize,
+    /// Since when an acknowledgement is waited for.
+    waits_since: Option<Instant>,
+    /// How many may be in flight.
+    room: usize,
+    /// Largest packet that the broker takes.
+    packet_bytes_max: usize,
+}
+
+/// What both halves of the task share.
+struct Shared {
+    /// `None` without a connection.
+    line: watch::Sender<Option<Line>>,
+    /// A command has been taken and not been sent.
+    has_in_hand: AtomicBool,
+    account: Arc<CommandAccount>,
+}
+
+// === impl Commander ===
+
+impl Commander {
+    /// For the commands of all processors of a gateway.
+    pub fn new(door: &Door, commands: mpsc::Receiver<Command>, account: Arc<CommandAccount>) -> Commander {
+        let connection = Login::at(door, NAME).map(|Login { mut options, password_file }| {
+            options.set_clean_start(true);
+            options.set_session_expiry_interval(Some(0));
+            options.set_keep_alive(KEEP_ALIVE);
+            let (client, eventloop) = AsyncClient::new(options, IN_FLIGHT_MAX);
+            Connection { client, eventloop, password_file }
+        });
+        Commander { connection, commands, account }
+    }
+
+    /// Publishes until stopped.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Infallible> {
+        let Commander { connection, mut commands, account } = self;
+        let shared = Shared { line: watch::Sender::new(None), has_in_hand: AtomicBool::new(false), account };
+        let work = async {
+            match connection {
+                Some(Connection { client, eventloop, password_file }) => {
+                    let hold = shared.hold(eventloop, password_file.as_ref());
+                    tokio::join!(hold, shared.publish(Some(&client), &mut commands));
+                }
+                None => shared.publish(None, &mut commands).await,
+            }
+        };
+        stop.run_until_cancelled(work).await;
+        commands.close();
+        let waiting = commands.len() + usize::from(shared.has_in_hand.load(Ordering::Relaxed));
+        let unsure = shared.line.borrow().map_or(0, |line| line.in_flight);
+        add(&shared.account.dropped, waiting);
+        add(&shared.account.unsure, unsure);
+        if waiting + unsure > 0 {
+            tracing::warn!(
+                waiting,
+                unsure,
+                "the gateway stops; commands that wait never leave, and of those just sent nobody knows whether they arrived"
+            );
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Commander {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Commander").finish_non_exhaustive()
+    }
+}
+
+// === impl Line ===
+
+impl Line {
+    fn of(ack: &ConnAck) -> Line {
+        let said = ack.properties.as_ref();
+        let room = said.and_then(|said| said.receive_max).map_or(IN_FLIGHT_MAX, usize::from);
+        let bytes = said.and_then(|said| said.max_packet_size);
+        Line {
+            in_flight: 0,
+            waits_since: None,
+            room: room.min(IN_FLIGHT_MAX),
+            packet_bytes_max: bytes.and_then(|bytes| bytes.try_into().ok()).unwrap_or(usize::MAX),
+        }
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// Holds the connection.
+    async fn hold(&self, mut eventloop: EventLoop, password_file: Option<&PasswordFile>) {
+        let mut told = Told::default();
+        loop {
+            if self.line.borrow().is_none() {
+                read_password(password_file, &mut eventloop).await;
+            }
+            let event = tokio::select! {
+                event = eventloop.poll() => event.map_err(|error| reason(&error)),
+                () = self.overdue() => Err("nothing is acknowledged".to_owned()),
+            };
+            match event {
+                Ok(Event::Incoming(Packet::ConnAck(ack))) if ack.code == ConnectReturnCode::Success => {
+                    self.line.send_replace(Some(Line::of(&ack)));
+                }
+                Ok(Event::Incoming(Packet::PubAck(ack))) => self.acknowledged(&ack, &mut told),
+                Ok(_) => {}
+                Err(error) => {
+                    // What arrived before the end.
+                    for event in std::mem::take(&mut eventloop.state.events) {
+                        if let Event::Incoming(Packet::PubAck(ack)) = event {
+                            self.acknowledged(&ack, &mut told);
+                        }
+                    }
+                    let unsure = self.line.send_replace(None).map_or(0, |line| line.in_flight);
+                    add(&self.account.unsure, unsure);
+                    // What the library would send again.
+                    eventloop.clean();
+                    eventloop.pending.clear();
+                    eventloop.state.collision = None;
+                    if unsure > 0 || told.is_time() {
+                        tracing::warn!(
+                            error,
+                            unsure,
+                            "the connection to MQTT for commands is down, trying again; of commands just sent nobody knows whether they arrived"
+                        );
+                    }
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Ends when nothing has been acknowledged for too long.
+    async fn overdue(&self) {
+        let mut line = self.line.subscribe();
+        loop {
+            let since = line.borrow_and_update().and_then(|line| line.waits_since);
+            tokio::select! {
+                () = async { match since {
+                    Some(since) => sleep_until(since + ANSWER_MAX).await,
+                    None => pending().await,
+                } } => return,
+                _ = line.changed() => {}
+            }
+        }
+    }
+
+    fn acknowledged(&self, ack: &PubAck, told: &mut Told) {
+        self.line.send_modify(|line| {
+            if let Some(line) = line {
+                line.in_flight = line.in_flight.saturating_sub(1);
+                line.waits_since = (line.in_flight > 0).then(Instant::now);
+            }
+        });
+        match ack.reason {
+            PubAckReason::Success | PubAckReason::NoMatchingSubscribers => add(&self.account.left, 1),
+            refusal => {
+                add(&self.account.refused, 1);
+                if told.is_time() {
+                    tracing::error!(
+                        ?refusal,
+                        "the broker refuses a command of a component; see to what it may publish there"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Sends one command after the other.
+    async fn publish(&self, client: Option<&AsyncClient>, commands: &mut mpsc::Receiver<Command>) {
+        let mut told = Told::default();
+        while let Some(command) = commands.recv().await {
+            self.has_in_hand.store(true, Ordering::Relaxed);
+            self.send(client, command, &mut told).await;
+            self.has_in_hand.store(false, Ordering::Relaxed);
+        }
+        // The pipeline has ended, and what was sent is still to be acknowledged.
+        pending().await
+    }
+
+    async fn send(&self, client: Option<&AsyncClient>, command: Command, told: &mut Told) {
+        let mut line = self.line.subscribe();
+        let has_room = line.wait_for(|line| line.is_some_and(|line| line.in_flight < line.room));
+        let found = timeout(AGE_MAX.saturating_sub(command.since.elapsed()), has_room).await;
+        let found = found.ok().and_then(|line| line.ok().and_then(|line| *line));
+        let left = AGE_MAX.saturating_sub(command.since.elapsed());
+        let Command { component, topic, payload, .. } = command;
+        let (Some(client), Some(line), false) = (client, found, left.is_zero()) else {
+            add(&self.account.late, 1);
+            if told.is_time() {
+                tracing::error!(
+                    component,
+                    topic,
+                    "a command could not leave within ten seconds and is dropped; see to the connection to MQTT"
+                );
+            }
+            return;
+        };
+        if HEAD_BYTES + topic.len() + payload.len() > line.packet_bytes_max {
+            add(&self.account.refused, 1);
+            if told.is_time() {
+                tracing::error!(
+                    component,
+                    topic,
+                    "a command is larger than the broker takes, and is dropped"
+                );
+            }
+            return;
+        }
+        let seconds = u32::try_from(left.as_secs()).unwrap_or(u32::MAX).max(1);
+        let properties =
+            PublishProperties { message_expiry_interval: Some(seconds), ..PublishProperties::default() };
+        match client.try_publish_with_properties(topic, QoS::AtLeastOnce, false, payload, properties) {
+            Ok(()) => self.line.send_modify(|line| {
+                if let Some(line) = line {
+                    line.in_flight += 1;
+                    line.waits_since.get_or_insert_with(Instant::now);
+                }
+            }),
+            Err(_) => add(&self.account.dropped, 1),
+        }
+    }
+}
+
+fn add(count: &AtomicU64, more: usize) {
+    count.fetch_add(more as u64, Ordering::Relaxed);
+}
+
+/// When something was told last.
+#[derive(Default)]
+struct Told(Option<Instant>);
+
+impl Told {
+    fn is_time(&mut self) -> bool {
+        let is_time = self.0.is_none_or(|told| told.elapsed() >= TELL_EVERY);
+        if is_time {
+            self.0 = Some(Instant::now());
+        }
+        is_time
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::task::JoinSet;
+
+    use super::*;
+    use crate::runtime::command::{self, CommandAccount};
+
+    const SUCCESS: u8 = 0;
+    const NOT_AUTHORIZED: u8 = 0x87;
+
+    fn now() -> std::time::Instant {
+        std::time::Instant::now()
+    }
+
+    fn count(count: &AtomicU64) -> u64 {
+        count.load(Ordering::Relaxed)
+    }
+
+    fn counts(account: &CommandAccount) -> [u64; 5] {
+        let CommandAccount { left, dropped, late, refused, unsure } = account;
+        [left, dropped, late, refused, unsure].map(count)
+    }
+
+    #[tokio::test]
+    async fn a_command_that_cannot_leave_in_time_is_dropped_and_counted() {
+        // Goal: nothing moves late. Method: no connection at all; a command whose ten seconds are over soon, and one that is
+        // given behind it.
+        let (sender, commands) = mpsc::channel(2);
+        let (_, _, account) = command::channel();
+        let old = now().checked_sub(AGE_MAX).expect("the machine is up for longer");
+        let soon = old + Duration::from_millis(100);
+        for since in [soon, old] {
+            sender.send(Command::sample(1, since)).await.unwrap();
+        }
+        let stop = CancellationToken::new();
+        let task = run(Commander::new(&Door::None, commands, account.clone()), &stop);
+        while count(&account.late) < 2 {
+            tokio::task::yield_now().await;
+        }
+        assert!(soon.elapsed() >= AGE_MAX);
+        stop.cancel();
+        task.join_all().await;
+        assert_eq!(counts(&account), [0, 0, 2, 0, 0]);
+    }
+
+    #[tokio::test]
+    async fn what_waits_at_the_stop_is_counted() {
+        // Goal: a loss has a count. Method: no MQTT; one command in hand, one behind it; the stop.
+        let (sender, commands) = mpsc::channel(2);
+        let (_, _, account) = command::channel();
+        for _ in 0..2 {
+            sender.send(Command::sample(1, now())).await.unwrap();
+        }
+        let stop = CancellationToken::new();
+        let task = run(Commander::new(&Door::None, commands, account.clone()), &stop);
+        while sender.capacity() < 1 {
+            tokio::task::yield_now().await;
+        }
+        stop.cancel();
+        task.join_all().await;
+        assert_eq!(counts(&account), [0, 2, 0, 0, 0]);
+    }
+
+    #[tokio::test]
+    async fn what_was_sent_when_the_connection_broke_is_not_sent_again() {
+        // Goal: at most once, whatever the broker does. Method: one that takes a command and ends the connection in place of
+        // the acknowledgement; one that acknowledges, one that refuses, and ends it at once. What comes on each connection is
+        // the next command, and nothing of a session.
+        let (listener, sender, account, stop, task) = start().await;
+        let endings = [(1, None), (2, Some(SUCCESS)), (3, Some(NOT_AUTHORIZED))];
+        for (n, ack) in endings {
+            let mut broker = connection(&listener, b"\x20\x03\0\0\0").await;
+            sender.send(Command::sample(n, now())).await.unwrap();
+            let publish = packet(&mut broker).await;
+            assert_eq!(publish.last(), Some(&n), "{publish:?}");
+            if let Some(reason) = ack {
+                broker.write_all(&[0x40, 4, publish[3], publish[4], reason, 0]).await.unwrap();
+            }
+        }
+        // The next connection: what the last one said has been heard.
+        let _broker = connection(&listener, b"\x20\x03\0\0\0").await;
+        stop.cancel();
+        task.join_all().await;
+        assert_eq!(counts(&account), [1, 0, 0, 1, 1]);
+    }
+
+    #[tokio::test]
+    async fn a_broker_gets_no_more_at_once_and_nothing_larger_than_it_takes() {
+        // Goal: no command waits behind the look at its age, and one that is too large costs no other. Method: a broker that
+        // takes one message at a time, of 60 bytes.
+        let (listener, sender, account, stop, task) = start().await;
+        let mut broker = connection(&listener, b"\x20\x0b\0\0\x08\x21\0\x01\x27\0\0\0\x3c").await;
+        let mut large = Command::sample(0, now());
+        large.payload = vec![0; 60];
+        for command in [Command::sample(1, now()), large, Command::sample(2, now())] {
+            sender.send(command).await.unwrap();
+        }
+        let first = packet(&mut broker).await;
+        assert_eq!(first.last(), Some(&1));
+        // In hand, until the first is acknowledged.
+        while sender.capacity() < 3 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(count(&account.refused), 0);
+        broker.write_all(&[0x40, 2, first[3], first[4]]).await.unwrap();
+        assert_eq!(packet(&mut broker).await.last(), Some(&2));
+        stop.cancel();
+        task.join_all().await;
+        assert_eq!(counts(&account), [1, 0, 0, 1, 1]);
+    }
+
+    type Task = JoinSet<Result<(), Infallible>>;
+
+    fn run(commander: Commander, stop: &CancellationToken) -> Task {
+        let mut task = JoinSet::new();
+        task.spawn(commander.run(stop.clone()));
+        task
+    }
+
+    async fn start() -> (TcpListener, mpsc::Sender<Command>, Arc<CommandAccount>, CancellationToken, Task) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (sender, commands) = mpsc::channel(4);
+        let (_, _, account) = command::channel();
+        let door = Door::Inside { address, secret: String::new() };
+        let stop = CancellationToken::new();
+        let task = run(Commander::new(&door, commands, account.clone()), &stop);
+        (listener, sender, account, stop, task)
+    }
+
+    /// The next connection, which begins clean and is told `connack`.
+    async fn connection(listener: &TcpListener, connack: &[u8]) -> TcpStream {
+        let (mut broker, _) = listener.accept().await.unwrap();
+        let connect = packet(&mut broker).await;
+        assert_eq!((&connect[..7], connect[7] & 2), (&b"\0\x04MQTT\x05"[..], 2), "it begins clean");
+        broker.write_all(connack).await.unwrap();
+        broker
+    }
+
+    /// The next packet but pings, without its fixed header: all of these are shorter than 128 bytes.
+    async fn packet(stream: &mut TcpStream) -> Vec<u8> {
+        loop {
+            let mut head = [0; 2];
+            stream.read_exact(&mut head).await.unwrap();
+            let mut rest = vec![0; usize::from(head[1])];
+            stream.read_exact(&mut rest).await.unwrap();
+            if head[0] != 0xc0 {
+                return rest;
+            }
+        }
+    }
+}
