@@ -17,6 +17,7 @@ use frond::block::Rows;
 use frond::console::Status;
 use frond::sample::Lane;
 use frond::workload::WorkloadStatus;
+use futures_util::StreamExt as _;
 use nix::sys::signal::Signal;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Packet, Publish, PublishProperties};
@@ -233,6 +234,104 @@ async fn messages_go_by_mqtt_and_nats_through_a_component_and_back() {
         "the valve, and where it may not go: {postman:?}"
     );
     assert!(site.frond(&["status", "--config", "frond.toml"]).await.contains("postman: ready; "));
+}
+
+#[tokio::test]
+async fn messages_go_to_subjects_of_the_lattice_and_lines_to_the_log() {
+    // Goal: publications and requests go by NATS where a link says so, and nowhere else; what a component prints is in the
+    // log. Method: a client of the lattice that hears, answers, and listens where no link leads; the gateway's log.
+    let links = source("nats", "subjects = [\"lattice.in\"]")
+        + &target("nats", "subjects = [\"lattice.out\", \"lattice.asked\"]");
+    let config = "deadline = \"20s\"\nconfig = { out = \"lattice.out\" }\n";
+    let (site, _) = start(&component("postman", "postman", &format!("{config}{links}"))).await;
+    ready(&site, "postman").await;
+    let client = lattice(&site).await;
+    let mut heard = client.subscribe("lattice.out").await.unwrap();
+    let mut asked = client.subscribe("lattice.asked").await.unwrap();
+    assert_eq!(request(&client, "lattice.in", "echo hi").await, "lattice.in hi");
+
+    client.publish("lattice.in", "echo out".into()).await.unwrap();
+    let said = timeout(PATIENCE, heard.next()).await.unwrap().unwrap();
+    assert_eq!(&said.payload[..], b"lattice.in out");
+    client.publish("lattice.in", "ask lattice.asked".into()).await.unwrap();
+    let question = timeout(PATIENCE, asked.next()).await.unwrap().unwrap();
+    assert_eq!(&question.payload[..], b"echo question");
+    client.publish(question.reply.unwrap(), "an answer".into()).await.unwrap();
+    let said = timeout(PATIENCE, heard.next()).await.unwrap().unwrap();
+    assert_eq!(&said.payload[..], b"an answer");
+
+    client.publish("lattice.in", "to lattice.elsewhere".into()).await.unwrap();
+    client.publish("lattice.in", "ask lattice.elsewhere".into()).await.unwrap();
+    let said = timeout(PATIENCE, heard.next()).await.unwrap().unwrap();
+    assert!(said.payload.starts_with(b"error: "), "{said:?}");
+    let status = site.wait("two refusals", |status| of(status, "postman").refused == 2).await;
+    assert_eq!((of(&status, "postman").requests, of(&status, "postman").failed), (1, 1));
+
+    client.publish("lattice.in", "print a word".into()).await.unwrap();
+    site.logged(&["out: a word", "postman"]).await;
+    site.logged(&["err: a word", "postman"]).await;
+}
+
+#[tokio::test]
+async fn what_is_published_has_the_quality_and_retention_of_its_link() {
+    // Goal: `qos` and `retain` of a link do what they say. Method: one component that publishes at QoS 0 and retained, one
+    // with what links have by default; what a client hears that was there, and one that comes later.
+    let orders = |name: &str| source("mqtt", &format!("topics = [\"orders/{name}\"]"));
+    let kept = orders("kept") + &target("mqtt", "topics = [\"out/kept\"], qos = 0, retain = true");
+    let sent = orders("sent") + &target("mqtt", "topics = [\"out/sent\"]");
+    let postmen = component("kept", "postman", &format!("deadline = \"20s\"\n{kept}"))
+        + &component("sent", "postman", &format!("deadline = \"20s\"\n{sent}"));
+    let (site, port) = start(&postmen).await;
+    for name in ["kept", "sent"] {
+        ready(&site, name).await;
+    }
+    let mut client = Client::subscribe(port, &["out/+"]).await;
+    site.wait("the components at the listener", |status| {
+        status.listener.as_ref().is_some_and(|clients| clients.connected >= 3)
+    })
+    .await;
+    let seen = |publish: &Publish| (publish.topic.clone(), publish.qos, publish.retain);
+    for (name, qos) in [("kept", QoS::AtMostOnce), ("sent", QoS::AtLeastOnce)] {
+        client.say(&format!("orders/{name}"), &format!("to out/{name}")).await;
+        let heard = timeout(PATIENCE, client.heard.recv()).await.unwrap().unwrap();
+        assert_eq!(seen(&heard), (format!("out/{name}").into(), qos, false));
+    }
+    drop(client);
+    // What is retained of both would come in the order of their topics.
+    let mut later = Client::subscribe(port, &["out/+"]).await;
+    later.say("out/zz", "the end").await;
+    let heard = timeout(PATIENCE, later.heard.recv()).await.unwrap().unwrap();
+    assert_eq!(seen(&heard), ("out/kept".into(), QoS::AtMostOnce, true));
+    assert_eq!(later.hear().await, ("out/zz".to_owned(), "the end".to_owned()));
+}
+
+#[tokio::test]
+async fn a_component_that_is_given_more_messages_than_it_may_be_works_on_them_later() {
+    // Goal: `messages_in_per_second` holds, and costs time and no message. Method: fifteen at once for a component that
+    // may have one a second, and may save up ten.
+    let links = source("nats", "subjects = [\"slow.in\"]") + &target("nats", "subjects = [\"slow.out\"]");
+    let keys =
+        format!("deadline = \"20s\"\nmessages_in_per_second = 1\nconfig = {{ out = \"slow.out\" }}\n{links}");
+    let (site, _) = start(&component("slow", "postman", &keys)).await;
+    ready(&site, "slow").await;
+    let client = lattice(&site).await;
+    let mut heard = client.subscribe("slow.out").await.unwrap();
+    assert_eq!(request(&client, "slow.in", "echo hi").await, "slow.in hi");
+    let begun = Instant::now();
+    for n in 0..15 {
+        client.publish("slow.in", format!("echo {n}").into()).await.unwrap();
+    }
+    for n in 0..15 {
+        let said = timeout(PATIENCE, heard.next()).await.unwrap().unwrap();
+        assert_eq!(said.payload, format!("slow.in {n}"));
+    }
+    assert!(
+        begun.elapsed() >= Duration::from_secs(4),
+        "{:?}: five were beyond what it had saved",
+        begun.elapsed()
+    );
+    let status = site.wait("a status", |_| true).await;
+    assert!(of(&status, "slow").over_rate > 0 && of(&status, "slow").dropped == 0);
 }
 
 #[tokio::test]

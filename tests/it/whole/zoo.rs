@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use frond::runtime::{ComponentStats, Standing};
+use frond::workload::WorkloadStatus;
 
 use super::faults::guest;
 use super::sensor::{Plan, publish};
@@ -22,6 +23,7 @@ enum Shows {
     Rows,
     Alarms,
     LogLines,
+    Commands,
     /// It does not: it was called, and the store answered or its deadline ended the call.
     Calls,
 }
@@ -61,6 +63,29 @@ const MODES: [(&str, Shows); 31] = [
     ("register-flood", Shows::Calls),
 ];
 
+/// What the guest `watchman` does whenever its timer calls it, and `valve` with every reading.
+const ACTS: [(&str, Shows); 6] = [
+    ("tick-trap", Shows::Traps),
+    ("tick-loop", Shows::Deadlines),
+    ("tick-grow", Shows::Memory),
+    ("tick-bad-text", Shows::Traps),
+    ("tick-alarms", Shows::Alarms),
+    ("command-flood", Shows::Commands),
+];
+
+/// How a component for wasmCloud shows that it has misbehaved.
+type Showing = fn(&WorkloadStatus) -> bool;
+
+/// Components for wasmCloud: name, guest, the message that makes them misbehave.
+const WORKLOADS: [(&str, &str, &str, Showing); 6] = [
+    ("message-flood", "postman", "flood 5000", |stats| stats.refused > 0 && stats.log_lines_dropped > 0),
+    ("key-flood", "clerk", "fill", |stats| stats.over_quota > 0),
+    ("message-trap", "postman", "trap", |stats| stats.traps > 0),
+    ("message-loop", "postman", "loop", |stats| stats.deadlines > 0),
+    ("message-grow", "postman", "grow", |stats| stats.memory_faults > 0),
+    ("message-bad-text", "postman", "bad-text", |stats| stats.traps > 0),
+];
+
 /// Files that are no processor.
 const FILES: [(&str, Shows); 6] = [
     ("ungranted", Shows::Absent("imports test:ungranted/door, which is not granted")),
@@ -92,6 +117,7 @@ fn shows(stats: &ComponentStats, what: Shows) -> bool {
         Shows::Rows => stats.rows_rejected > 0,
         Shows::Alarms => stats.alarms_rejected > 0,
         Shows::LogLines => stats.log_lines_dropped > 0,
+        Shows::Commands => stats.commands_refused > 0,
         Shows::Calls => stats.calls > 0,
     }
 }
@@ -123,6 +149,10 @@ fn configuration(folder: &Path, cases: &[(&str, Shows)]) -> String {
     for (name, _) in cases {
         let (path, config) = if FILES.iter().any(|(file, _)| file == name) {
             (folder.join(name).with_extension("wasm"), String::new())
+        } else if let Some(what) = name.strip_prefix("tick-") {
+            (guest("watchman"), format!("timer = \"500ms\"\nconfig = {{ do = \"{what}\" }}\n"))
+        } else if *name == "command-flood" {
+            (guest("valve"), "commands = [\"own/#\"]\nconfig = { times = \"100\" }\n".to_owned())
         } else {
             (guest("misbehave"), format!("config = {{ mode = \"{name}\", always = \"yes\" }}\n"))
         };
@@ -140,18 +170,39 @@ fn configuration(folder: &Path, cases: &[(&str, Shows)]) -> String {
 async fn a_sound_component_misses_nothing_whatever_its_neighbours_do() {
     // Goal: during each kind of misbehaviour a component that behaves works on every one of a thousand readings a second,
     // in the address space of a small board. Method: each has its turn with readings of its own until the status says what
-    // it has done, while 1,000 sensors go on; in the end the sensors' ledger, and the neighbour's own count. A GiB has room
-    // for some twenty instances, so there are three gateways, one after the other.
+    // it has done, while 1,000 sensors go on; in the end the sensors' ledger, and the neighbour's own count. There are four
+    // gateways, one after the other; the last has components of both kinds.
     let cases: Vec<_> = MODES.into_iter().chain(FILES).collect();
     for cases in cases.chunks(13) {
-        beside(cases).await;
+        beside(cases, &[]).await;
     }
+    beside(&ACTS, &WORKLOADS).await;
 }
 
-async fn beside(cases: &[(&str, Shows)]) {
+/// A component for wasmCloud that takes its orders from `order/NAME`.
+fn workload(name: &str, wasm: &str) -> String {
+    let keyvalue = match wasm {
+        "clerk" => {
+            "[[component.link]]\ninterface = \"wasi:keyvalue\"\ntarget_config = { bytes_max = \"20KiB\", keys_max = 100 }\n"
+        }
+        _ => "",
+    };
+    format!(
+        "[[component]]\nname = \"{name}\"\nkind = \"wasmcloud\"\npath = \"{}\"\ndeadline = \"3s\"\n\
+         memory_bytes_max = \"8MiB\"\nmessages_out_per_second = 50\nconfig = {{ out = \"out/{name}\" }}\n\
+         [[component.link]]\ninterface = \"wasmcloud:messaging/handler\"\nprovider = \"mqtt\"\n\
+         source_config = {{ topics = [\"order/{name}\"] }}\n\
+         [[component.link]]\ninterface = \"wasmcloud:messaging/consumer\"\nprovider = \"mqtt\"\n\
+         target_config = {{ topics = [\"out/{name}\"] }}\n{keyvalue}",
+        guest(wasm).display()
+    )
+}
+
+async fn beside(cases: &[(&str, Shows)], workloads: &[(&str, &str, &str, Showing)]) {
     let mut site = Site::prepare("").await;
     make_files(&site.folder);
-    site.lay_over(&configuration(&site.folder, cases));
+    let workloads_too: String = workloads.iter().map(|(name, wasm, ..)| workload(name, wasm)).collect();
+    site.lay_over(&format!("{}{workloads_too}", configuration(&site.folder, cases)));
     site.wrapper = ["sh", "-c", "ulimit -v 1048576 && exec \"$@\"", "sh"].map(str::to_owned).into();
     let mut books = site.open().await;
     site.wait("every component", |status| status.pipeline.components.len() == cases.len() + 1).await;
@@ -160,7 +211,8 @@ async fn beside(cases: &[(&str, Shows)]) {
     for (name, what) in cases {
         for turn in 0.. {
             // With a fraction: of a whole number the exact value counts, whatever float comes back.
-            let readings = (0..20).map(|n| (format!("zoo/{name}"), format!("{n}.5").into_bytes())).collect();
+            let readings =
+                (80..100).map(|n| (format!("zoo/{name}"), format!("{n}.5").into_bytes())).collect();
             publish(site.ports.broker, readings).await;
             sensors.acknowledged(200).await;
             let status = site.status().await.expect("the gateway answers");
@@ -169,6 +221,18 @@ async fn beside(cases: &[(&str, Shows)]) {
                 break;
             }
             assert!(turn < 200, "{name} does not show {what:?}: {stats:#?}");
+        }
+    }
+    for (name, _, order, showing) in workloads {
+        for turn in 0.. {
+            publish(site.ports.broker, vec![(format!("order/{name}"), order.as_bytes().to_vec())]).await;
+            sensors.acknowledged(200).await;
+            let status = site.status().await.expect("the gateway answers");
+            let stats = &status.workloads[*name];
+            if showing(stats) {
+                break;
+            }
+            assert!(turn < 200, "{name} does not show what it does: {stats:#?}");
         }
     }
     let verdict = books.settle(&sensors.finish().await).await;

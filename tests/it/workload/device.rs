@@ -3,10 +3,11 @@
 use frond::block::{Envelope, Rows};
 use frond::sample::Value;
 use nix::sys::signal::Signal;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{Client, PATIENCE, component, link, of, ready, source, start, target};
 use crate::nats::free_port;
-use crate::slave::{Mood, Slave};
+use crate::slave::{Mood, Slave, ends, terminal};
 use crate::whole::site::{QUICK, Role, Site, complains};
 
 const STREAM: &str = "[[stream]]\nname = \"meters\"\ntopics = [\"plant/+/meter\"]\nreduce = { window = \"1s\", lateness = \"1s\" }\n";
@@ -156,6 +157,40 @@ async fn a_component_may_do_with_devices_what_its_links_say_and_no_more() {
     let meter = &status.devices["meter"];
     assert_eq!((meter.timeouts, meter.exceptions, meter.malformed), (1, 1, 1), "{meter:?}");
     assert_eq!(of(&status, "reader").restarts + of(&status, "writer").restarts, 0);
+}
+
+#[tokio::test]
+async fn a_component_talks_over_a_serial_line() {
+    // Goal: bytes go both ways between a component and what hangs on a line, as its link allows. Method: the other end of a
+    // terminal; a component that may write, and one that may not.
+    let folder = tempfile::TempDir::new().unwrap();
+    let tty = folder.path().join("tty");
+    let (master, _held) = terminal(&tty);
+    let (mut reads, mut writes) = ends(master);
+    let scale = format!(
+        "[[device]]\nname = \"scale\"\nkind = \"serial\"\npath = \"{}\"\nbaud = 115200\nparity = \"none\"\n",
+        tty.display()
+    );
+    let talker = gauge("talker", "1h", &devices("\"scale\"", ", write = true"));
+    let reader = gauge("reader", "1h", &devices("\"scale\"", ""));
+    let (site, port) = start(&format!("{scale}{talker}{reader}")).await;
+    for name in ["talker", "reader"] {
+        ready(&site, name).await;
+    }
+    site.wait("the line", |status| status.devices["scale"].state == "ready").await;
+    site.wait("the components at the listener", |status| {
+        status.listener.as_ref().is_some_and(|clients| clients.connected >= 2)
+    })
+    .await;
+    let mut client = Client::subscribe(port, &["talker/said", "reader/said"]).await;
+    assert_eq!(client.ask("talker/order", "send scale weigh").await, "sent");
+    let mut heard = [0; 5];
+    tokio::time::timeout(PATIENCE, reads.read_exact(&mut heard)).await.unwrap().unwrap();
+    assert_eq!(&heard, b"weigh");
+    writes.write_all(b"12.50 kg").await.unwrap();
+    assert_eq!(client.ask("talker/order", "bytes scale").await, "12.50 kg");
+    let refused = client.ask("reader/order", "send scale weigh").await;
+    assert!(refused.starts_with("not granted: writing to device \"scale\""), "{refused}");
 }
 
 #[tokio::test]

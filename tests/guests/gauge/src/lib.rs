@@ -3,7 +3,7 @@
 //! With every message of a timer it reads two holding registers of option `device`, unit `unit`, and publishes them as a
 //! reading to option `out`; what goes wrong it publishes to option `answers`. Any other message is an order, answered there:
 //! `write ADDRESS VALUE` writes a register, `coils` reads nine coils, `of NAME` reads a register of another device, `level
-//! NAME` and `bytes NAME` read a GPIO line and a serial line.
+//! NAME` and `bytes NAME` read a GPIO line and a serial line, `send NAME WORD` writes to a serial line.
 
 mod bindings {
     wit_bindgen::generate!({
@@ -71,6 +71,12 @@ fn order(text: &str, unit: u8) -> Result<String, Error> {
         "of" => format!("{:?}", modbus::read_input_registers(word(), unit, 0, 1)?),
         "level" => format!("{}", gpio::read(word())?),
         "bytes" => String::from_utf8_lossy(&serial::read(word(), 100, 1_000)?).into_owned(),
+        "send" => {
+            let (line, bytes) = (word(), word());
+            serial::discard_input(line)?;
+            serial::write(line, bytes.as_bytes())?;
+            "sent".to_owned()
+        }
         other => format!("what is {other:?}?"),
     })
 }

@@ -2,7 +2,8 @@
 //!
 //! The first word of a message says what it does, the rest is its argument: `echo` answers (to `reply-to`, or to the subject
 //! of option `out`), `ask` requests an answer and passes it on, `flood` publishes so many messages and tells how many were
-//! taken, `trap`, `loop` and `grow` end it, `fail` returns an error, `sleep` waits for a minute.
+//! taken, `trap`, `loop`, `grow`, `recurse` and `bad-text` end it, `fail` returns an error, `sleep` waits for a minute, `print`
+//! writes a line to its standard output and one to its standard error, `to` publishes to another subject.
 
 mod bindings {
     wit_bindgen::generate!({
@@ -30,6 +31,11 @@ use bindings::wasmcloud::messaging::consumer;
 
 struct Component;
 
+/// As deep as it goes.
+fn depth(so_far: u64) -> u64 {
+    if std::hint::black_box(so_far) == 0 { 0 } else { depth(so_far + 1) + std::hint::black_box(1) }
+}
+
 impl Guest for Component {
     fn handle_message(message: BrokerMessage) -> Result<(), String> {
         let text = String::from_utf8(message.body).map_err(|error| error.to_string())?;
@@ -45,6 +51,16 @@ impl Guest for Component {
                 let text = answer.map(|answer| String::from_utf8_lossy(&answer.body).into_owned());
                 say(out, text.unwrap_or_else(|error| format!("error: {error}")))
             }
+            "print" => {
+                println!("out: {rest}");
+                eprintln!("err: {rest}");
+                Ok(())
+            }
+            "bad-text" => {
+                // SAFETY: nothing here looks at it; it goes out as it is, which is what the test is for.
+                say(unsafe { String::from_utf8_unchecked(vec![0xff, 0xfe]) }, String::new())
+            }
+            "recurse" => Err(format!("{}", depth(1))),
             "to" => say(rest.to_owned(), "where it may not go".to_owned()),
             "flood" => {
                 let taken = (0..rest.parse().unwrap_or(0))

@@ -3,7 +3,8 @@
 //!
 //! Option `beat` names a series of its streams of which it gives a reading with every tick: the number of ticks, earlier
 //! instances' among them, which are its state. With option `trap-at` the tick of that number traps. With option
-//! `register` every tick tries to register a series, and says in an alarm "register" what it is told.
+//! `register` every tick tries to register a series, and says in an alarm "register" what it is told. With option `do` every
+//! tick misbehaves: `trap`, `loop`, `grow`, `bad-text`, or `alarms`, of which it raises a thousand.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -50,6 +51,12 @@ fn alarm(series: u32, time: i64, edge: Edge, name: &str, message: String) -> Ala
     Alarm { series, time, edge, name: name.to_owned(), message, value: 0.0 }
 }
 
+/// What no text may be.
+fn bad_text() -> String {
+    // SAFETY: nothing here looks at it; it goes out as it is, which is what the test is for.
+    unsafe { String::from_utf8_unchecked(vec![0xff, 0xfe]) }
+}
+
 impl processor::Guest for Component {
     fn configure(options: Vec<(String, String)>) -> Result<(), String> {
         STATE.with_borrow_mut(|state| state.options = options.into_iter().collect());
@@ -84,6 +91,22 @@ impl timer::Guest for Component {
             assert_ne!(state.option("trap-at"), Some(state.ticks), "the tick to trap at");
             let silent = state.silent();
             let mut alarms = Vec::new();
+            let id = state.series.keys().next().copied().unwrap_or(0);
+            match state.options.get("do").map_or("", String::as_str) {
+                "trap" => panic!("as it was told"),
+                "loop" => loop {
+                    std::hint::black_box(&mut alarms);
+                },
+                "grow" => loop {
+                    std::mem::forget(std::hint::black_box(vec![1_u8; 1 << 20]));
+                },
+                "bad-text" => alarms.push(alarm(id, now, Edge::Raised, "bad", bad_text())),
+                "alarms" => {
+                    let more = (0..1_000).map(|n| alarm(id, now, Edge::Raised, "flood", n.to_string()));
+                    alarms.extend(more);
+                }
+                _ => {}
+            }
             for (id, (name, ticks)) in &mut state.series {
                 *ticks += 1;
                 if *ticks == silent {
