@@ -499,6 +499,9 @@ pub enum Doubt {
     /// Nothing will arrive.
     #[error("there are streams, no listener and no mqtt.broker.url: nothing is received")]
     NoDoor,
+    /// Nothing will move.
+    #[error("there are no listener and no mqtt.broker.url: its commands reach nothing")]
+    CommandsNowhere,
     /// Nobody is asked who they are.
     #[error("whoever reaches {bind} may enter without a password")]
     AnonymousFromAfar {

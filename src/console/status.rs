@@ -306,7 +306,10 @@ impl Sources {
             ));
         }
         for (count, what) in [
-            (pipeline.commands_dropped, "were dropped because too many waited"),
+            (
+                pipeline.commands_dropped,
+                "were dropped: too many waited, or what gave them failed before its state was stored",
+            ),
             (
                 pipeline.commands_late,
                 "came too late and were dropped: MQTT was away, or what they were given on had waited",

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::cli::render::bytes;
-use crate::runtime::{ComponentStats, DeploymentStats, How, Stage, Standing};
+use crate::runtime::{ComponentStats, DeploymentStats, How, PipelineStats, Stage, Standing};
 use crate::sample::SECOND;
 
 use super::status::{LinkStatus, SpecimenStatus, Status, UplinkStatus, WEAR_SETTLED};
@@ -248,6 +248,22 @@ impl fmt::Display for Status {
             self.pipeline.duplicates,
             self.pipeline.alarms
         )?;
+        let PipelineStats {
+            commands_left,
+            commands_dropped,
+            commands_late,
+            commands_refused,
+            commands_unsure,
+            ..
+        } = self.pipeline;
+        if commands_left + commands_dropped + commands_late + commands_refused + commands_unsure > 0 {
+            writeln!(
+                f,
+                "{:<10} {commands_left} left, {commands_unsure} perhaps; {commands_dropped} dropped, {commands_late} late, \
+                 {commands_refused} refused",
+                "commands"
+            )?;
+        }
         for (name, component) in &self.pipeline.components {
             writeln!(f, "{:<10} {name}: {component}", "component")?;
         }

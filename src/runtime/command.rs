@@ -15,8 +15,11 @@
 //! wait for their component, and those that are worked on again after a start, are older than anybody knows. What is lost is
 //! given anew by whoever sees that nothing moved.
 //!
-//! Bounds: [`CALL_MAX`] a call, [`TOPIC_BYTES_MAX`] and [`PAYLOAD_BYTES_MAX`], a rate for each component ([`super::quota`]), [`WAITING_MAX`] for the checkpoint, as many for
-//! MQTT.
+//! On a rollback the version before goes on from a state of its own, in which it has given what it saw given: a command that the
+//! version on probation gave, and that waited for its checkpoint at that moment, is dropped, counted, and given by nobody.
+//!
+//! Bounds: [`CALL_MAX`] a call, [`TOPIC_BYTES_MAX`] and [`PAYLOAD_BYTES_MAX`], a rate for each component ([`super::quota`]);
+//! [`WAITING_MAX`] wait for a checkpoint, as many for one that is written, as many for MQTT.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -46,7 +49,7 @@ const TOPIC_BYTES_MAX: usize = 512;
 /// Longest payload: a setpoint has some bytes, a recipe a few hundred.
 const PAYLOAD_BYTES_MAX: usize = 4 << 10;
 
-/// Commands that wait: 1.2 MiB at the very worst.
+/// Commands that wait in one place: 1.2 MiB at the very worst.
 const WAITING_MAX: usize = 256;
 
 /// A command. Two are the same that say the same, whenever they were given.
@@ -69,7 +72,8 @@ pub struct Command {
 pub struct CommandAccount {
     /// Acknowledged by whoever has MQTT.
     pub left: AtomicU64,
-    /// Dropped because too many waited, or the gateway stopped.
+    /// Dropped because too many waited, the instance that gave them ended before its checkpoint or had a state that is not
+    /// taken, its version was rolled back, or the gateway stopped.
     pub dropped: AtomicU64,
     /// Dropped because they could not leave in time.
     pub late: AtomicU64,
@@ -178,6 +182,7 @@ impl Gate {
 
     /// The gateway has stopped.
     pub(super) fn close(mut self) {
+        self.told = None;
         self.drop_some(self.waiting.len() + self.leaving.len(), "the gateway stops");
     }
 

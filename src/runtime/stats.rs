@@ -23,7 +23,7 @@ pub struct PipelineStats {
     /// Commands of components that left by MQTT, and were acknowledged.
     #[serde(default)]
     pub commands_left: u64,
-    /// Those that were dropped because too many waited, or the gateway stopped.
+    /// Those that were dropped because too many waited, or their instance ended before its state was stored.
     #[serde(default)]
     pub commands_dropped: u64,
     /// Those that were dropped because what they were given on was ten seconds old, or had waited.

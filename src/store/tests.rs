@@ -259,6 +259,29 @@ async fn half_a_window_of_waiting_senders_hurries_the_checkpoint() {
 }
 
 #[tokio::test]
+async fn a_checkpoint_that_became_urgent_on_its_way_waits_for_no_interval() {
+    // Goal: a command that is given while a checkpoint is on its way leaves at once. Method: an interval of ten minutes; the
+    // word comes behind the checkpoint, and before it.
+    let folder = tempfile::tempdir().unwrap();
+    let mut slow = policy(folder.path());
+    slow.journal.commit_interval = Duration::from_secs(600);
+    slow.journal.commit_interval_max = Duration::from_secs(600);
+    let bench = Bench::start(slow);
+    let (reply, mut done) = oneshot::channel();
+    bench.checkpoints.send((Checkpoint::default(), reply)).await.unwrap();
+    within(bench.checkpoints.reserve()).await.unwrap();
+    // It has been taken, as what is asked after it has been answered.
+    bench.series("a").await;
+    assert!(done.try_recv().is_err());
+    assert!(bench.handle.urge());
+    within(done).await.unwrap();
+    assert!(bench.handle.urge());
+    bench.series("b").await;
+    bench.checkpoint(Checkpoint::default()).await;
+    bench.stop();
+}
+
+#[tokio::test]
 async fn streams_without_durability_are_acknowledged_on_receipt() {
     // Goal: no commit is waited for, and nothing is written.
     let folder = tempfile::tempdir().unwrap();

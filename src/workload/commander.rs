@@ -5,6 +5,7 @@
 //! command ─▶ in hand ─▶ sent, IN_FLIGHT_MAX at a time, fewer if the broker ───┤
 //!              │          says so                                             └─ no answer in ANSWER_MAX, or the connection
 //!              └─ ten seconds old: late, dropped                                 breaks: unsure, not sent again
+//!                                                                                (what is on the wire can arrive all the same)
 //! ```
 //! A session of its own is what would send a command again after a break, late and perhaps twice: there is none, each
 //! connection begins clean. The message says how many of its ten seconds are left, so that no broker keeps it longer for a
@@ -12,6 +13,7 @@
 //!
 //! Power loss and stop: what waits here is gone; at a stop it is counted and told.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::pending;
 use std::sync::Arc;
@@ -22,7 +24,7 @@ use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
     ConnAck, ConnectReturnCode, Packet, PubAck, PubAckReason, PublishProperties,
 };
-use rumqttc::v5::{AsyncClient, Event, EventLoop};
+use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttState};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -36,6 +38,8 @@ use crate::runtime::{Command, CommandAccount};
 const IN_FLIGHT_MAX: usize = 8;
 /// A broker that acknowledges nothing for so long is given up.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// Packet identifiers: more than commands in flight, since a place in the library's table is free again only at its PUBACK.
+const PACKET_IDS: u16 = 64;
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// Between two attempts to connect.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -60,12 +64,9 @@ struct Connection {
 }
 
 /// A connection that stands.
-#[derive(Clone, Copy)]
 struct Line {
-    /// Commands sent and not acknowledged.
-    in_flight: usize,
-    /// Since when an acknowledgement is waited for.
-    waits_since: Option<Instant>,
+    /// When each command was sent that is not acknowledged: acknowledgements come in that order (MQTT 5, 4.6).
+    in_flight: VecDeque<Instant>,
     /// How many may be in flight.
     room: usize,
     /// Largest packet that the broker takes.
@@ -89,6 +90,7 @@ impl Commander {
         let connection = Login::at(door, NAME).map(|Login { mut options, password_file }| {
             options.set_clean_start(true);
             options.set_session_expiry_interval(Some(0));
+            options.set_outgoing_inflight_upper_limit(PACKET_IDS);
             options.set_keep_alive(KEEP_ALIVE);
             let (client, eventloop) = AsyncClient::new(options, IN_FLIGHT_MAX);
             Connection { client, eventloop, password_file }
@@ -112,7 +114,7 @@ impl Commander {
         stop.run_until_cancelled(work).await;
         commands.close();
         let waiting = commands.len() + usize::from(shared.has_in_hand.load(Ordering::Relaxed));
-        let unsure = shared.line.borrow().map_or(0, |line| line.in_flight);
+        let unsure = shared.line.borrow().as_ref().map_or(0, |line| line.in_flight.len());
         add(&shared.account.dropped, waiting);
         add(&shared.account.unsure, unsure);
         if waiting + unsure > 0 {
@@ -140,8 +142,7 @@ impl Line {
         let room = said.and_then(|said| said.receive_max).map_or(IN_FLIGHT_MAX, usize::from);
         let bytes = said.and_then(|said| said.max_packet_size);
         Line {
-            in_flight: 0,
-            waits_since: None,
+            in_flight: VecDeque::with_capacity(IN_FLIGHT_MAX),
             room: room.min(IN_FLIGHT_MAX),
             packet_bytes_max: bytes.and_then(|bytes| bytes.try_into().ok()).unwrap_or(usize::MAX),
         }
@@ -175,12 +176,12 @@ impl Shared {
                             self.acknowledged(&ack, &mut told);
                         }
                     }
-                    let unsure = self.line.send_replace(None).map_or(0, |line| line.in_flight);
+                    let unsure = self.line.send_replace(None).map_or(0, |line| line.in_flight.len());
                     add(&self.account.unsure, unsure);
-                    // What the library would send again.
+                    // What the library would send again, and what it goes on from: the next broker may take fewer at once.
                     eventloop.clean();
                     eventloop.pending.clear();
-                    eventloop.state.collision = None;
+                    eventloop.state = MqttState::new(PACKET_IDS, false);
                     if unsure > 0 || told.is_time() {
                         tracing::warn!(
                             error,
@@ -194,11 +195,11 @@ impl Shared {
         }
     }
 
-    /// Ends when nothing has been acknowledged for too long.
+    /// Ends when a command has not been acknowledged for too long.
     async fn overdue(&self) {
         let mut line = self.line.subscribe();
         loop {
-            let since = line.borrow_and_update().and_then(|line| line.waits_since);
+            let since = line.borrow_and_update().as_ref().and_then(|line| line.in_flight.front().copied());
             tokio::select! {
                 () = async { match since {
                     Some(since) => sleep_until(since + ANSWER_MAX).await,
@@ -212,8 +213,7 @@ impl Shared {
     fn acknowledged(&self, ack: &PubAck, told: &mut Told) {
         self.line.send_modify(|line| {
             if let Some(line) = line {
-                line.in_flight = line.in_flight.saturating_sub(1);
-                line.waits_since = (line.in_flight > 0).then(Instant::now);
+                line.in_flight.pop_front();
             }
         });
         match ack.reason {
@@ -244,12 +244,13 @@ impl Shared {
 
     async fn send(&self, client: Option<&AsyncClient>, command: Command, told: &mut Told) {
         let mut line = self.line.subscribe();
-        let has_room = line.wait_for(|line| line.is_some_and(|line| line.in_flight < line.room));
+        let has_room =
+            line.wait_for(|line| line.as_ref().is_some_and(|line| line.in_flight.len() < line.room));
         let found = timeout(AGE_MAX.saturating_sub(command.since.elapsed()), has_room).await;
-        let found = found.ok().and_then(|line| line.ok().and_then(|line| *line));
+        let found = found.ok().and_then(|line| line.ok()?.as_ref().map(|line| line.packet_bytes_max));
         let left = AGE_MAX.saturating_sub(command.since.elapsed());
         let Command { component, topic, payload, .. } = command;
-        let (Some(client), Some(line), false) = (client, found, left.is_zero()) else {
+        let (Some(client), Some(packet_bytes_max), false) = (client, found, left.is_zero()) else {
             add(&self.account.late, 1);
             if told.is_time() {
                 tracing::error!(
@@ -260,7 +261,7 @@ impl Shared {
             }
             return;
         };
-        if HEAD_BYTES + topic.len() + payload.len() > line.packet_bytes_max {
+        if HEAD_BYTES + topic.len() + payload.len() > packet_bytes_max {
             add(&self.account.refused, 1);
             if told.is_time() {
                 tracing::error!(
@@ -277,8 +278,7 @@ impl Shared {
         match client.try_publish_with_properties(topic, QoS::AtLeastOnce, false, payload, properties) {
             Ok(()) => self.line.send_modify(|line| {
                 if let Some(line) = line {
-                    line.in_flight += 1;
-                    line.waits_since.get_or_insert_with(Instant::now);
+                    line.in_flight.push_back(Instant::now());
                 }
             }),
             Err(_) => add(&self.account.dropped, 1),
@@ -372,24 +372,75 @@ mod tests {
     #[tokio::test]
     async fn what_was_sent_when_the_connection_broke_is_not_sent_again() {
         // Goal: at most once, whatever the broker does. Method: one that takes a command and ends the connection in place of
-        // the acknowledgement; one that acknowledges, one that refuses, and ends it at once. What comes on each connection is
-        // the next command, and nothing of a session.
+        // the acknowledgement; one that acknowledges, one that refuses, and ends it at once; all but the first say that they
+        // know the session. What comes on each connection is the next command, the first of its identifiers, and no copy.
         let (listener, sender, account, stop, task) = start().await;
         let endings = [(1, None), (2, Some(SUCCESS)), (3, Some(NOT_AUTHORIZED))];
         for (n, ack) in endings {
-            let mut broker = connection(&listener, b"\x20\x03\0\0\0").await;
+            let connack = if n == 1 { b"\x20\x03\0\0\0" } else { b"\x20\x03\x01\0\0" };
+            let mut broker = connection(&listener, connack).await;
             sender.send(Command::sample(n, now())).await.unwrap();
             let publish = packet(&mut broker).await;
-            assert_eq!(publish.last(), Some(&n), "{publish:?}");
+            // Topic, identifier, the seconds that it is still good for, payload.
+            assert_eq!(publish[..10], *b"\0\x01t\0\x01\x05\x02\0\0\0", "{publish:?}");
+            assert!((1..=10).contains(&publish[10]));
+            assert_eq!(publish[11..], [n]);
             if let Some(reason) = ack {
                 broker.write_all(&[0x40, 4, publish[3], publish[4], reason, 0]).await.unwrap();
             }
         }
         // The next connection: what the last one said has been heard.
-        let _broker = connection(&listener, b"\x20\x03\0\0\0").await;
+        let _broker = connection(&listener, b"\x20\x03\x01\0\0").await;
         stop.cancel();
         task.join_all().await;
         assert_eq!(counts(&account), [1, 0, 0, 1, 1]);
+    }
+
+    #[tokio::test]
+    async fn one_broker_takes_fewer_at_once_than_the_one_before() {
+        // Goal: what was agreed with one broker binds nobody with the next. Method: one that takes any number, with three
+        // commands; then one that takes two at a time.
+        let (listener, sender, account, stop, task) = start().await;
+        for (connack, commands) in [(&b"\x20\x03\0\0\0"[..], 3), (b"\x20\x06\0\0\x03\x21\0\x02", 70)] {
+            let mut broker = connection(&listener, connack).await;
+            for n in 1..=commands {
+                sender.send(Command::sample(n, now())).await.unwrap();
+                let publish = packet(&mut broker).await;
+                assert_eq!(publish.last(), Some(&n), "{publish:?}");
+                broker.write_all(&[0x40, 2, publish[3], publish[4]]).await.unwrap();
+            }
+        }
+        while count(&account.left) < 73 {
+            tokio::task::yield_now().await;
+        }
+        stop.cancel();
+        task.join_all().await;
+        assert_eq!(counts(&account), [73, 0, 0, 0, 0]);
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_leaves_one_command_unanswered_is_given_up() {
+        // Goal: a command is not on its way for longer because others are acknowledged. Method: a broker that answers pings,
+        // acknowledges the first of two commands at its first ping, and never the second.
+        let (listener, sender, account, stop, task) = start().await;
+        let mut broker = connection(&listener, b"\x20\x03\0\0\0").await;
+        let sent = Instant::now();
+        for n in 1..=2 {
+            sender.send(Command::sample(n, now())).await.unwrap();
+            assert_eq!(packet(&mut broker).await.last(), Some(&n));
+        }
+        let mut ping = [0; 2];
+        while broker.read_exact(&mut ping).await.is_ok() {
+            assert_eq!(ping, [0xc0, 0]);
+            let answer: &[u8] = if count(&account.left) == 0 { b"\xd0\0\x40\x02\0\x01" } else { b"\xd0\0" };
+            if broker.write_all(answer).await.is_err() {
+                break;
+            }
+        }
+        assert!((ANSWER_MAX..ANSWER_MAX + KEEP_ALIVE).contains(&sent.elapsed()), "{:?}", sent.elapsed());
+        stop.cancel();
+        task.join_all().await;
+        assert_eq!(counts(&account), [1, 0, 0, 0, 1]);
     }
 
     #[tokio::test]
@@ -453,6 +504,10 @@ mod tests {
             let mut rest = vec![0; usize::from(head[1])];
             stream.read_exact(&mut rest).await.unwrap();
             if head[0] != 0xc0 {
+                assert!(
+                    matches!(head[0], 0x10 | 0x32),
+                    "a CONNECT, or a PUBLISH at QoS 1, no copy, not retained"
+                );
                 return rest;
             }
         }

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{FileKind, FilePlace, Judge};
-use crate::config::fault::Fault;
+use crate::config::fault::{Doubt, Fault};
 use crate::config::raw::{self, Kind};
 use crate::config::tree::KeyPath;
-use crate::config::{Component, Workload};
+use crate::config::{Component, Config, Workload};
 
 /// Most components: at the least memory of 1 MiB each they would fill the smallest board.
 const COMPONENTS_MAX: usize = 64;
@@ -45,6 +45,21 @@ impl Judge<'_> {
             }
         }
         (components, workloads)
+    }
+
+    /// What can only be told of the whole configuration.
+    pub(super) fn components_whole(&mut self, raw: &[raw::Component], config: &Config) {
+        let is_shut = config.broker.is_none() && config.site.listeners.is_empty();
+        let processors = raw.iter().enumerate().filter(|(_, raw)| raw.kind != Some(Kind::Wasmcloud));
+        for ((n, _), component) in processors.zip(&config.components) {
+            let table = KeyPath::of("component").item(n);
+            if !config.streams.iter().any(|stream| stream.component.as_ref() == Some(&component.name)) {
+                self.doubt(&table, Doubt::UnusedComponent);
+            }
+            if is_shut && !component.commands.is_empty() {
+                self.doubt(&table.key("commands"), Doubt::CommandsNowhere);
+            }
+        }
     }
 
     /// Lists are laid over each other as a whole: all components stand in one file.

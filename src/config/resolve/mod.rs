@@ -191,6 +191,7 @@ impl Judge<'_> {
         };
         self.whole(&config);
         self.artifact_folders(&config);
+        self.components_whole(&document.component, &config);
         self.workloads_whole(&config);
         self.http_addresses(&document.component, &config);
         config

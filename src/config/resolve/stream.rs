@@ -63,11 +63,6 @@ impl Judge<'_> {
         if filters <= FILTERS_MAX {
             self.shadowed(&table, &streams);
         }
-        for (n, component) in components.iter().enumerate() {
-            if !streams.iter().any(|stream| stream.component.as_ref() == Some(&component.name)) {
-                self.doubt(&KeyPath::of("component").item(n), Doubt::UnusedComponent);
-            }
-        }
         streams
     }
 

@@ -97,6 +97,14 @@ fn labels_belong_to_the_series_not_to_a_field() {
 #[test]
 fn a_streams_component_exists() {
     // Goal: no reading waits for a component that never comes. Method: a slip, and no component at all.
+    // Its place is told, whatever stands before it.
+    let wasmcloud = "[[component]]\nname = \"w\"\nkind = \"wasmcloud\"\npath = \"/dev/null\"\n\
+                     [[component.link]]\ninterface = \"wasmcloud:messaging/handler\"\nprovider = \"mqtt\"\n\
+                     source_config = { topics = [\"a\"] }\n";
+    assert_eq!(
+        doubted_streams(&format!("{wasmcloud}[[component]]\nname = \"c\"\npath = \"/dev/null\"")),
+        ["frond.toml:11: component \"c\": no stream uses this component"]
+    );
     let component = "[[component]]\nname = \"filter\"\npath = \"/f.wasm\"\n";
     assert_eq!(
         refused(&format!("{}\n{component}", stream("component = \"fliter\""))),
@@ -351,5 +359,10 @@ fn what_is_probably_not_meant_in_a_stream_is_pointed_out() {
     assert_eq!(
         doubted_streams("[[component]]\nname = \"c\"\npath = \"/dev/null\"")[0],
         "frond.toml:3: component \"c\": no stream uses this component"
+    );
+    let component = "[[component]]\nname = \"c\"\npath = \"/dev/null\"\ncommands = [\"a/set\"]";
+    assert_eq!(
+        doubted(&format!("lattice.mode = \"off\"\nlistener = []\n{component}"))[1],
+        "frond.toml:6: component \"c\": commands: there are no listener and no mqtt.broker.url: its commands reach nothing"
     );
 }
