@@ -32,6 +32,8 @@ pub struct Component {
     pub commands: Vec<String>,
     /// Commands a second. Default 10.
     pub commands_per_second: u32,
+    /// Lines a second that it may write to the log. Default 10.
+    pub log_lines_per_second: u32,
     /// Largest snapshot, 1 KiB to 1 MiB, the default, which is what the contract promises.
     pub state_bytes_max: usize,
     /// What becomes of readings that it does not work on.
@@ -100,6 +102,7 @@ impl Component {
             alarms_per_second: 100,
             commands: Vec::new(),
             commands_per_second: 10,
+            log_lines_per_second: 10,
             state_bytes_max: 1 << 20,
             fallback: Fallback::Pass,
             hold_readings_max: 65_536,

@@ -96,7 +96,7 @@ impl Processor {
         let grant = Grant {
             memory_bytes_max: usize::try_from(component.memory_bytes_max).unwrap_or(usize::MAX),
             deadline: component.deadline,
-            voice: Voice::new(&component.name, counters.clone()),
+            voice: Voice::new(&component.name, component.log_lines_per_second, counters.clone()),
             counters,
             commands: component.commands.clone().into(),
         };
@@ -238,7 +238,7 @@ impl Processor {
     pub(super) fn play(&mut self, part: Part, name: &str, counters: Arc<Counters>) {
         if self.name != name {
             self.name = name.to_owned();
-            self.grant.voice = Voice::new(name, counters.clone());
+            self.grant.voice = self.grant.voice.of(name, counters.clone());
         }
         self.grant.voice.hush(part == Part::Background);
         self.grant.counters = counters;

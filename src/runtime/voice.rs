@@ -12,13 +12,11 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use crate::runtime::counters::{Counters, bump};
 use crate::sample::{Nanos, SECOND};
 
-/// Lines a second. With [`LINE_BYTES_MAX`] this is 5 KiB/s: a component can fill neither the journal nor the log's disk.
-const LINES_PER_SECOND: i64 = 10;
-
-/// Lines at once, so that a panic message with its context arrives whole.
+/// Lines at once, so that a panic message with its context arrives whole; where more are allowed in a second, as many as that.
 const LINES_AT_ONCE: u32 = 50;
 
-/// Longest line; the rest is cut off. Half of what a terminal's screen shows.
+/// Longest line; the rest is cut off. Half of what a terminal's screen shows. At ten lines a second this is 5 KiB/s: a component
+/// can fill neither the journal nor the log's disk.
 const LINE_BYTES_MAX: usize = 512;
 
 /// Most bytes of one write to standard output or error.
@@ -45,6 +43,7 @@ pub(crate) struct Voice {
 /// How many lines may still be written. The processor refills it, whoever has a line takes from it.
 #[derive(Debug)]
 struct Budget {
+    lines_per_second: u32,
     lines: AtomicU32,
     refilled: AtomicI64,
     hushed: AtomicBool,
@@ -66,13 +65,20 @@ struct Stream {
 // === impl Voice ===
 
 impl Voice {
-    pub(crate) fn new(component: &str, counters: Arc<Counters>) -> Voice {
+    /// With so many lines a second; 0 is none at all.
+    pub(crate) fn new(component: &str, lines_per_second: u32, counters: Arc<Counters>) -> Voice {
         let budget = Budget {
-            lines: AtomicU32::new(LINES_AT_ONCE),
+            lines_per_second,
+            lines: AtomicU32::new(at_once(lines_per_second)),
             refilled: AtomicI64::new(i64::MIN),
             hushed: AtomicBool::new(false),
         };
         Voice { component: component.into(), budget: Arc::new(budget), counters }
+    }
+
+    /// The same for another component.
+    pub(crate) fn of(&self, component: &str, counters: Arc<Counters>) -> Voice {
+        Voice::new(component, self.budget.lines_per_second, counters)
     }
 
     /// Whose it is.
@@ -82,13 +88,18 @@ impl Voice {
 
     /// Refills the budget with what the time since the last call earned.
     pub(crate) fn refill(&self, now: Nanos) {
-        let since = self.budget.refilled.load(Ordering::Relaxed);
-        let earned = now.saturating_sub(since) / (SECOND / LINES_PER_SECOND);
+        let Budget { lines_per_second, lines, refilled, hushed: _ } = &*self.budget;
+        let Some(line) = SECOND.checked_div(i64::from(*lines_per_second)) else { return };
+        let since = refilled.load(Ordering::Relaxed);
+        if since == i64::MIN {
+            return refilled.store(now, Ordering::Relaxed);
+        }
+        let time = now.saturating_sub(since);
+        let earned = u32::try_from(time / line).unwrap_or(u32::MAX);
         if earned > 0 {
-            let earned = u32::try_from(earned).unwrap_or(u32::MAX);
-            let lines = self.budget.lines.load(Ordering::Relaxed).saturating_add(earned).min(LINES_AT_ONCE);
-            self.budget.lines.store(lines, Ordering::Relaxed);
-            self.budget.refilled.store(now, Ordering::Relaxed);
+            let more = lines.load(Ordering::Relaxed).saturating_add(earned).min(at_once(*lines_per_second));
+            lines.store(more, Ordering::Relaxed);
+            refilled.store(now - time % line, Ordering::Relaxed);
         }
     }
 
@@ -124,6 +135,11 @@ impl Voice {
     pub(crate) fn output(&self, level: Level) -> Output {
         Output { voice: self.clone(), level }
     }
+}
+
+/// Lines at once where so many are allowed in a second.
+fn at_once(lines_per_second: u32) -> u32 {
+    if lines_per_second == 0 { 0 } else { lines_per_second.max(LINES_AT_ONCE) }
 }
 
 // === impl Output ===
@@ -207,9 +223,9 @@ mod tests {
 
     #[test]
     fn a_flood_of_lines_is_cut_and_counted_and_time_earns_new_ones() {
-        // Goal: at most fifty at once and ten a second. Method: an injected clock.
+        // Goal: at most fifty at once and ten a second; of one that is allowed none, none. Method: an injected clock.
         let counters = Arc::new(Counters::default());
-        let voice = Voice::new("c", counters.clone());
+        let voice = Voice::new("c", 10, counters.clone());
         voice.refill(0);
         (0..100).for_each(|_| voice.say(Level::Info, "x"));
         assert_eq!(counted(&counters), (50, 50));
@@ -219,13 +235,24 @@ mod tests {
         voice.refill(SECOND);
         (0..20).for_each(|_| voice.say(Level::Info, "x"));
         assert_eq!(counted(&counters), (60, 61));
+        // Time that was not a whole line yet is not lost.
+        (0..20).for_each(|n| {
+            voice.refill(SECOND + n * SECOND * 3 / 40);
+            voice.say(Level::Info, "x");
+        });
+        assert_eq!(counted(&counters), (60 + 14, 61 + 6));
+        let counters = Arc::new(Counters::default());
+        let mute = Voice::new("c", 0, counters.clone());
+        mute.refill(SECOND);
+        mute.say(Level::Info, "x");
+        assert_eq!(counted(&counters), (0, 1));
     }
 
     #[test]
     fn standard_output_becomes_whole_lines_of_bounded_length() {
         // Goal: pieces are joined, long lines cut, the last one is not lost. Method: count lines at each step.
         let counters = Arc::new(Counters::default());
-        let output = Voice::new("c", counters.clone()).output(Level::Info);
+        let output = Voice::new("c", 10, counters.clone()).output(Level::Info);
         let mut stream = Stream { output, line: Vec::new() };
         stream.write(Bytes::from_static(b"one\ntw")).unwrap();
         assert_eq!((counted(&counters).0, &*stream.line), (1, &b"tw"[..]));

@@ -116,7 +116,7 @@ impl Workload {
             blobs,
             devices,
             deadline: component.deadline,
-            voice: Voice::new(&component.name, Arc::clone(&counters)),
+            voice: Voice::new(&component.name, component.log_lines_per_second, Arc::clone(&counters)),
             counters: Arc::clone(&counters),
             account: Arc::clone(&account),
             rate: Mutex::new(Rate::new(workload.messages_out_per_second, clock::boottime())),

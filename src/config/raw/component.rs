@@ -21,6 +21,7 @@ pub(in crate::config) struct Component {
     #[serde(default)]
     pub commands: Vec<String>,
     pub commands_per_second: Option<i64>,
+    pub log_lines_per_second: Option<i64>,
     pub state_bytes_max: Option<Bytes>,
     pub fallback: Option<Fallback>,
     pub hold_readings_max: Option<i64>,

@@ -22,6 +22,8 @@ const HOLD_READINGS_MAX: usize = 1 << 20;
 const READINGS_PER_SECOND_MAX: u32 = 100_000_000;
 const ALARMS_PER_SECOND_MAX: u32 = 10_000;
 const COMMANDS_PER_SECOND_MAX: u32 = 1_000;
+/// Most lines: 512 KB/s of log.
+const LOG_LINES_PER_SECOND_MAX: u32 = 1_000;
 /// Largest snapshot: one is written with each checkpoint, and 1 MiB a minute is 1.5 GB a day, all of the wear budget.
 const STATE_BYTES_MAX: u64 = 1 << 20;
 /// Most batches of a trial: an hour of 250 a second.
@@ -172,6 +174,13 @@ impl Judge<'_> {
                 &mut component.commands_per_second,
                 0,
                 COMMANDS_PER_SECOND_MAX,
+            ),
+            (
+                "log_lines_per_second",
+                raw.log_lines_per_second,
+                &mut component.log_lines_per_second,
+                0,
+                LOG_LINES_PER_SECOND_MAX,
             ),
         ] {
             if let Some(said) = said {

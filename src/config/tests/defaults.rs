@@ -178,6 +178,7 @@ fn a_stream_of_name_and_topics_has_the_documented_defaults() {
             alarms_per_second: 100,
             commands: Vec::new(),
             commands_per_second: 10,
+            log_lines_per_second: 10,
             state_bytes_max: 1 << 20,
             fallback: Fallback::Pass,
             hold_readings_max: 65_536,

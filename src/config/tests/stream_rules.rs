@@ -306,6 +306,10 @@ fn a_component_needs_a_path_and_sane_limits() {
     assert_eq!(component("trial_batches = 0"), message("trial_batches", "0 is outside 1 to 1000000"));
     assert_eq!(component("probation = \"8d\""), message("probation", "8d is outside 1s to 7d"));
     assert_eq!(
+        component("log_lines_per_second = 1001"),
+        message("log_lines_per_second", "1001 is outside 0 to 1000")
+    );
+    assert_eq!(
         component("commands_per_second = 1001"),
         message("commands_per_second", "1001 is outside 0 to 1000")
     );

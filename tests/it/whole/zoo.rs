@@ -77,12 +77,13 @@ const ACTS: [(&str, Shows); 6] = [
 type Showing = fn(&WorkloadStatus) -> bool;
 
 /// Components for wasmCloud: name, guest, the message that makes them misbehave.
-const WORKLOADS: [(&str, &str, &str, Showing); 6] = [
+const WORKLOADS: [(&str, &str, &str, Showing); 7] = [
     ("message-flood", "postman", "flood 5000", |stats| stats.refused > 0 && stats.log_lines_dropped > 0),
     ("key-flood", "clerk", "fill", |stats| stats.over_quota > 0),
     ("message-trap", "postman", "trap", |stats| stats.traps > 0),
     ("message-loop", "postman", "loop", |stats| stats.deadlines > 0),
     ("message-grow", "postman", "grow", |stats| stats.memory_faults > 0),
+    ("message-recurse", "postman", "recurse", |stats| stats.traps > 0),
     ("message-bad-text", "postman", "bad-text", |stats| stats.traps > 0),
 ];
 
