@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::exit::Exit;
-use super::trial;
+use super::trial::{self, Trial};
 use crate::config::wear::{self, Estimate, PerDay};
 use crate::config::{
     Anonymous, Config, Decode, Finding, Framing, Inspection, LinkEnd, Listener, Paths, Reduce, Stream,
@@ -32,19 +32,19 @@ pub struct CheckArgs {
 pub fn check(args: &CheckArgs) -> Exit {
     let inspection = inspect(&paths(args.config.as_deref()));
     let mut out = io::stdout().lock();
-    let unopened = inspection
+    let trial = inspection
         .config
         .as_ref()
         .filter(|_| !args.skip_components)
         .map(trial::open_components)
         .unwrap_or_default();
     let printed = match args.json {
-        true => writeln!(out, "{:#}", report_json(&inspection, &unopened)),
-        false => report_text(&inspection, &unopened, &mut out),
+        true => writeln!(out, "{:#}", report_json(&inspection, &trial)),
+        false => report_text(&inspection, &trial, &mut out),
     };
     match (printed, &inspection.config) {
         (_, None) => Exit::Config,
-        (Ok(()), Some(_)) if !unopened.is_empty() => Exit::Config,
+        (Ok(()), Some(_)) if !trial.unopened.is_empty() => Exit::Config,
         (Ok(()), Some(_)) => Exit::Ok,
         // Whoever read standard output has gone; there is nobody left to tell.
         (Err(_), Some(_)) => Exit::Failure,
@@ -69,7 +69,7 @@ fn paths(config: Option<&Path>) -> Paths {
 
 fn report_text(
     inspection: &Inspection,
-    unopened: &[(String, String)],
+    Trial { unopened, unused }: &Trial,
     out: &mut impl Write,
 ) -> io::Result<()> {
     match inspection.files.as_slice() {
@@ -84,6 +84,9 @@ fn report_text(
     }
     for warning in &inspection.warnings {
         writeln!(out, "{warning} (warning)")?;
+    }
+    for (name, what) in unused {
+        writeln!(out, "component {name:?}: {what} (warning)")?;
     }
     for (name, why) in unopened {
         writeln!(out, "component {name:?} cannot be opened: {why}")?;
@@ -102,7 +105,7 @@ fn report_text(
     totals(config, &estimate, out)
 }
 
-/// One line for each way in.
+/// One line for each way in, and for each component that moves something.
 fn doors(config: &Config, out: &mut impl Write) -> io::Result<()> {
     if let Some(broker) = &config.broker {
         writeln!(out, "broker door: {}:{}", broker.host, broker.port)?;
@@ -115,6 +118,12 @@ fn doors(config: &Config, out: &mut impl Write) -> io::Result<()> {
         };
         let (name, bind, how) = (&listener.name, listener.bind, spoken(listener));
         writeln!(out, "listener {name}: {bind}, {how}, {} users, {nameless}", config.site.users.len())?;
+    }
+    let way = if config.site.listeners.is_empty() { "to the broker" } else { "by the listener" };
+    for component in config.components.iter().filter(|component| !component.commands.is_empty()) {
+        let (name, topics, rate) =
+            (&component.name, component.commands.join(" "), component.commands_per_second);
+        writeln!(out, "component {name}: commands {way} to {topics}, {rate} a second")?;
     }
     for workload in &config.workloads {
         for link in &workload.links {
@@ -223,7 +232,10 @@ fn durability(durability: Durability) -> &'static str {
     }
 }
 
-fn report_json(inspection: &Inspection, unopened: &[(String, String)]) -> Value {
+fn report_json(inspection: &Inspection, Trial { unopened, unused }: &Trial) -> Value {
+    let named = |told: &[(String, String)]| {
+        told.iter().map(|(name, what)| json!({ "name": name, "what": what })).collect::<Vec<_>>()
+    };
     let streams = inspection.config.as_ref().map(|config| {
         let estimate = wear::estimate(config);
         let rows = config.streams.iter().zip(&estimate.streams);
@@ -232,7 +244,11 @@ fn report_json(inspection: &Inspection, unopened: &[(String, String)]) -> Value 
     let config = inspection.config.as_ref();
     json!({
         "valid": config.is_some() && unopened.is_empty(),
-        "unopened_components": unopened.iter().map(|(name, why)| json!({ "name": name, "what": why })).collect::<Vec<_>>(),
+        "unopened_components": named(unopened),
+        "unused_keys": named(unused),
+        "commands": config.map(|config| config.components.iter().filter(|component| !component.commands.is_empty()).map(|component| json!({
+            "component": component.name, "topics": component.commands, "per_second": component.commands_per_second,
+        })).collect::<Vec<_>>()),
         "files": inspection.files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>(),
         "problems": inspection.problems.iter().map(finding_json).collect::<Vec<_>>(),
         "warnings": inspection.warnings.iter().map(finding_json).collect::<Vec<_>>(),
@@ -290,7 +306,7 @@ mod tests {
     fn printed(text: &str) -> String {
         let (folder, inspection) = inspected(text);
         let mut out = Vec::new();
-        report_text(&inspection, &[], &mut out).expect("memory takes everything");
+        report_text(&inspection, &Trial::default(), &mut out).expect("memory takes everything");
         let text = String::from_utf8(out).expect("it is text");
         text.replace(&format!("{}/", folder.path().display()), "")
     }
@@ -324,7 +340,7 @@ mod tests {
         let said = printed(text);
         assert!(said.starts_with(expected) && said.ends_with("\nrefused: 2 problems\n"), "{said}");
         let (_folder, inspection) = inspected(text);
-        let json = report_json(&inspection, &[]);
+        let json = report_json(&inspection, &Trial::default());
         assert_eq!(json["valid"], false);
         assert_eq!(json["problems"][1]["line"], 4);
         assert_eq!(json["problems"][1]["column"], 1);
@@ -336,7 +352,7 @@ mod tests {
     fn json_says_what_the_table_says() {
         // Goal: scripts need not read the table. Method: the fields of one stream.
         let (_folder, inspection) = inspected(VALID);
-        let json = report_json(&inspection, &[]);
+        let json = report_json(&inspection, &Trial::default());
         assert_eq!((&json["valid"], &json["gateway"]), (&json!(true), &json!("gw")));
         assert_eq!(json["wear_bytes_per_day_expected"], json["streams"][0]["wear_bytes_per_day"]);
         assert_eq!(json["streams"][0]["reduce"], json!({ "window_ms": 60_000, "lateness_ms": 5000 }));
@@ -361,7 +377,26 @@ mod tests {
         let (_folder, inspection) = inspected(text);
         let expected =
             json!({ "name": "a", "bind": "[::]:8883", "spoken": "tls websocket", "anonymous": "never" });
-        assert_eq!(report_json(&inspection, &[])["listeners"][0], expected);
+        assert_eq!(report_json(&inspection, &Trial::default())["listeners"][0], expected);
+    }
+
+    #[test]
+    fn what_a_component_may_move_is_shown() {
+        // Goal: nobody lets something be moved without seeing it. Method: one component that may, both ways.
+        let text =
+            format!("{VALID}[[component]]\nname = \"guard\"\npath = \"/g\"\ncommands = [\"a/set\", \"b/+\"]");
+        let text = format!("listener = []\n{text}");
+        assert!(
+            printed(&text).contains("\ncomponent guard: commands to the broker to a/set b/+, 10 a second\n")
+        );
+        let (_folder, inspection) = inspected(&text);
+        let expected = json!({ "component": "guard", "topics": ["a/set", "b/+"], "per_second": 10 });
+        let trial = Trial { unused: vec![("guard".into(), "told".into())], ..Trial::default() };
+        let json = report_json(&inspection, &trial);
+        assert_eq!((&json["commands"][0], &json["unused_keys"][0]["what"]), (&expected, &json!("told")));
+        let mut out = Vec::new();
+        report_text(&inspection, &trial, &mut out).expect("memory takes everything");
+        assert!(String::from_utf8_lossy(&out).contains("component \"guard\": told (warning)\n"));
     }
 
     #[test]

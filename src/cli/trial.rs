@@ -9,15 +9,25 @@ use crate::platform::log;
 use crate::runtime::{Host, Processor};
 use crate::workload;
 
-/// Names of the components that cannot be opened, and why.
-pub(super) fn open_components(config: &Config) -> Vec<(String, String)> {
+/// What comes of opening components: the name of each that there is something to say of, and what.
+#[derive(Debug, Default)]
+pub(super) struct Trial {
+    /// Those that cannot be opened, and why.
+    pub(super) unopened: Vec<(String, String)>,
+    /// Those that have no use for a key.
+    pub(super) unused: Vec<(String, String)>,
+}
+
+/// Opens each once.
+pub(super) fn open_components(config: &Config) -> Trial {
     if config.components.is_empty() && config.workloads.is_empty() {
-        return Vec::new();
+        return Trial::default();
     }
     let every = |why: &dyn std::error::Error| {
         let components = config.components.iter().chain(config.workloads.iter().map(|all| &all.component));
         let names = components.map(|component| component.name.clone());
-        names.map(|name| (name, log::chain(why).to_string())).collect()
+        let unopened = names.map(|name| (name, log::chain(why).to_string())).collect();
+        Trial { unopened, unused: Vec::new() }
     };
     let compiler = match std::env::current_exe() {
         Ok(compiler) => compiler,
@@ -28,21 +38,25 @@ pub(super) fn open_components(config: &Config) -> Vec<(String, String)> {
         Err(error) => return every(&error),
     };
     let cache = std::env::temp_dir().join(format!("frond-check-{}", std::process::id()));
-    let mut failures = Vec::new();
+    let mut trial = Trial::default();
     for component in &config.components {
         eprintln!("opening component {}", component.name);
-        if let Err(error) = Processor::open(&host, component, &compiler, &cache) {
-            failures.push((component.name.clone(), log::chain(&error).to_string()));
+        let name = || component.name.clone();
+        match Processor::open(&host, component, &compiler, &cache) {
+            Ok(processor) => {
+                trial.unused.extend(processor.unused(component).map(|told| (name(), told.to_owned())));
+            }
+            Err(error) => trial.unopened.push((name(), log::chain(&error).to_string())),
         }
     }
     for workload in &config.workloads {
         let name = &workload.component.name;
         eprintln!("opening component {name}");
         if let Err(error) = workload::try_open(workload, compiler.clone(), cache.clone()) {
-            failures.push((name.clone(), log::chain(&error).to_string()));
+            trial.unopened.push((name.clone(), log::chain(&error).to_string()));
         }
     }
     // What cannot be removed is in the temporary folder anyway.
     let _ = std::fs::remove_dir_all(&cache);
-    failures
+    trial
 }

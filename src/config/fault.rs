@@ -421,6 +421,9 @@ pub enum FilterFault {
     /// A wildcard takes a whole level.
     #[error("a wildcard must be a whole level, as in a/+/b or a/#")]
     WildcardNotAlone,
+    /// Nobody but a broker publishes there.
+    #[error("topics that begin with '$' are a broker's own")]
+    Dollar,
     /// Readings would be shared with other subscribers.
     #[error("shared subscriptions ($share) would give readings to somebody else")]
     Shared,
@@ -502,6 +505,25 @@ pub enum Doubt {
     /// Nothing will move.
     #[error("there are no listener and no mqtt.broker.url: its commands reach nothing")]
     CommandsNowhere,
+    /// Something moves by itself.
+    #[error("what it commands to '{filter}' comes back as readings of stream {stream:?}, which takes '{by}'")]
+    CommandsBack {
+        /// Where it commands.
+        filter: String,
+        /// Who takes it.
+        stream: String,
+        /// By which filter.
+        by: String,
+    },
+    /// What is old looks new.
+    #[error(
+        "readings of stream {stream:?} have no time of their own: what waited at the broker moves things when it comes, however \
+         late; set time, and let the component look at it"
+    )]
+    CommandsLate {
+        /// The stream.
+        stream: String,
+    },
     /// Nobody is asked who they are.
     #[error("whoever reaches {bind} may enter without a password")]
     AnonymousFromAfar {

@@ -308,7 +308,7 @@ impl Sources {
         for (count, what) in [
             (
                 pipeline.commands_dropped,
-                "were dropped: too many waited, or what gave them failed before its state was stored",
+                "were dropped: too many waited, or what gave them failed or was rolled back before its state was stored",
             ),
             (
                 pipeline.commands_late,
@@ -325,6 +325,7 @@ impl Sources {
             }
         }
         complaints.extend(pipeline.components.iter().filter_map(|(name, stats)| component(name, stats)));
+        complaints.extend(pipeline.components.iter().filter_map(|(name, stats)| refusals(name, stats)));
         complaints
     }
 }
@@ -355,7 +356,6 @@ fn component(name: &str, stats: &ComponentStats) -> Option<String> {
         (stats.alarms_over, "of its alarms were beyond alarms_per_second and dropped"),
         (stats.snapshots_rejected, "of its snapshots were beyond state_bytes_max and not taken"),
         (stats.ticks_missed, "ticks of its timer were missed"),
-        (stats.commands_refused, "of its commands were refused"),
     ] {
         if count > 0 {
             away.push(format!("{count} {what}"));
@@ -380,6 +380,14 @@ fn component(name: &str, stats: &ComponentStats) -> Option<String> {
             Some(format!("component {name} failed: {readings}; {fault}"))
         }
     }
+}
+
+/// What there is to complain of a component's commands.
+fn refusals(name: &str, stats: &ComponentStats) -> Option<String> {
+    let why = stats.last_refusal.as_deref().unwrap_or("unknown reason");
+    (stats.commands_refused > 0).then(|| {
+        format!("component {name} was refused {} commands; the last one: {why}", stats.commands_refused)
+    })
 }
 
 fn door(view: &DoorView) -> DoorStatus {

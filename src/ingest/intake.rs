@@ -210,6 +210,11 @@ impl Intake {
         Ok(self.finish(at, arrival.timeline))
     }
 
+    /// Whether a stream takes what comes to this topic.
+    pub fn is_wanted(&mut self, topic: &str) -> bool {
+        self.route(topic).is_some()
+    }
+
     /// The store's answer to what [`Intake::try_take`] wanted to know.
     pub fn learn(&mut self, unnamed: &Unnamed, name: &str, answer: Result<SeriesId, SeriesDenied>) {
         if let Some(stream) = &mut self.streams[unnamed.at] {

@@ -113,6 +113,8 @@ pub(super) struct Given {
     room: Option<usize>,
     commands: Vec<Command>,
     refused: usize,
+    /// Why the last of these.
+    refusal: Option<String>,
 }
 
 /// The way from the pipeline to whoever publishes commands.
@@ -168,7 +170,7 @@ impl Gate {
         self.waiting.retain(|command| stored.contains(&command.instance));
         self.drop_some(
             count - self.waiting.len(),
-            "the component has failed since, or its state is not taken",
+            "the component has failed or was rolled back since, or its state is not taken",
         );
         self.leaving.append(&mut self.waiting);
     }
@@ -217,6 +219,7 @@ impl Given {
             room: None,
             commands: Vec::new(),
             refused: 0,
+            refusal: None,
         }
     }
 
@@ -236,15 +239,16 @@ impl Given {
         std::mem::take(&mut self.commands)
     }
 
-    /// How many were refused since this was asked last.
-    pub(super) fn take_refused(&mut self) -> usize {
-        std::mem::take(&mut self.refused)
+    /// How many were refused since this was asked last, and why the last of them.
+    pub(super) fn take_refused(&mut self) -> (usize, Option<String>) {
+        (std::mem::take(&mut self.refused), self.refusal.take())
     }
 
     /// An error is for the component.
     pub(super) fn give(&mut self, topic: String, payload: Vec<u8>) -> Result<(), String> {
         if let Err(why) = self.judge(&topic, &payload) {
             self.refused += 1;
+            self.refusal = Some(why.clone());
             return Err(why);
         }
         let (component, instance, since) = (self.component.clone(), self.number, Instant::now());
@@ -297,7 +301,11 @@ mod tests {
             assert_eq!(give(&mut given, "line4/press/set", 4096), Ok(()));
         }
         refused(give(&mut given, "line4/press/set", 1), "commands_per_second");
-        assert_eq!((given.take_refused(), given.take_refused()), (7, 0));
+        assert_eq!(
+            given.take_refused(),
+            (7, Some("more commands a second than commands_per_second".to_owned()))
+        );
+        assert_eq!(given.take_refused(), (0, None));
         let taken = given.take();
         assert_eq!((taken.len(), taken[0].component.as_str()), (2, "press"));
         given.begin(Some(1000));

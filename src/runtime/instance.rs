@@ -70,6 +70,7 @@ pub(super) struct Exports {
     processor: processor::GuestIndices,
     state: Option<state::GuestIndices>,
     timer: Option<timer::GuestIndices>,
+    gives_commands: bool,
 }
 
 /// What every instance of a component is given.
@@ -121,7 +122,14 @@ impl Exports {
         let state = has_state.then(|| state::GuestIndices::new(&pre)).transpose()?;
         let has_timer = exports("frond:telemetry/timer@0.1.1");
         let timer = has_timer.then(|| timer::GuestIndices::new(&pre)).transpose()?;
-        Ok(Exports { pre, processor, state, timer })
+        let ty = component.component_type();
+        let is_commands = |name: &str| name.split_once('@').is_some_and(|(name, _)| name == wasi::COMMANDS);
+        let gives_commands = ty.imports(&host.engine).any(|(name, _)| is_commands(name));
+        Ok(Exports { pre, processor, state, timer, gives_commands })
+    }
+
+    pub(super) fn gives_commands(&self) -> bool {
+        self.gives_commands
     }
 
     pub(super) fn has_timer(&self) -> bool {
@@ -237,8 +245,8 @@ impl Instance {
         self.store.data_mut().given.take()
     }
 
-    /// How many commands it was refused since this was asked last.
-    pub(super) fn take_refused(&mut self) -> usize {
+    /// How many commands it was refused since this was asked last, and why the last of them.
+    pub(super) fn take_refused(&mut self) -> (usize, Option<String>) {
         self.store.data_mut().given.take_refused()
     }
 

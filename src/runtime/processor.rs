@@ -51,6 +51,9 @@ pub struct Processor {
     state_bytes_max: usize,
     /// When it was last told that it is beyond its limits.
     told_at: Option<Nanos>,
+    /// When the log was last told of a command that is refused, and why the last one was.
+    refused_at: Option<Nanos>,
+    last_refusal: Option<String>,
     fallback: Fallback,
     /// Why it failed, the last time.
     last_fault: String,
@@ -106,7 +109,7 @@ impl Processor {
             Err(Unmade::Fault(source)) => return Err(OpenError::Start { component: name(), source }),
             Err(Unmade::Refused(reason)) => return Err(OpenError::Options { component: name(), reason }),
         };
-        Ok(Processor {
+        let processor = Processor {
             name: name(),
             part: Part::Lead,
             exports,
@@ -126,6 +129,8 @@ impl Processor {
             }),
             state_bytes_max: component.state_bytes_max,
             told_at: None,
+            refused_at: None,
+            last_refusal: None,
             fallback: component.fallback,
             last_fault: String::new(),
             now: i64::MIN,
@@ -138,7 +143,11 @@ impl Processor {
                 integer_rows: Vec::new(),
                 integers: Vec::new(),
             },
-        })
+        };
+        for told in processor.unused(component) {
+            tracing::warn!(component = processor.name, "a key of the component is of no use: {told}");
+        }
+        Ok(processor)
     }
 
     /// What became of readings before it was opened.
@@ -271,6 +280,24 @@ impl Processor {
         self.snapshot.as_ref().map_or(0, Vec::len)
     }
 
+    /// Why it was refused a command, the last time.
+    pub fn last_refusal(&self) -> Option<&str> {
+        self.last_refusal.as_deref()
+    }
+
+    /// Keys of its `[[component]]` that say something to which it has nothing.
+    pub fn unused(&self, component: &config::Component) -> impl Iterator<Item = &'static str> + use<> {
+        let usual = config::Component::of(String::new(), Default::default());
+        let timer = component.timer != usual.timer && !self.has_timer();
+        let commands = !component.commands.is_empty() && !self.exports.gives_commands();
+        [
+            (timer, "timer: it exports no frond:telemetry/timer"),
+            (commands, "commands: it does not import frond:telemetry/commands"),
+        ]
+        .into_iter()
+        .filter_map(|(is_unused, told)| is_unused.then_some(told))
+    }
+
     /// Why it failed, the last time.
     pub fn last_fault(&self) -> &str {
         &self.last_fault
@@ -337,7 +364,8 @@ impl Processor {
         let room = self.quota.commands();
         let called =
             instance.introduce(rows, describe).and_then(|()| instance.process(&self.batch, registrar, room));
-        add(&self.grant.counters.commands_refused, instance.take_refused());
+        let refused = instance.take_refused();
+        self.tell_refused(refused);
         let output = match called {
             Ok(output) => output,
             Err(fault) => {
@@ -361,7 +389,8 @@ impl Processor {
         bump(&self.grant.counters.ticks);
         let mut processed = Processed::nothing();
         let called = instance.introduce_all(everyone).and_then(|()| instance.tick(at, self.quota.commands()));
-        add(&self.grant.counters.commands_refused, instance.take_refused());
+        let refused = instance.take_refused();
+        self.tell_refused(refused);
         match called {
             Ok(output) => {
                 if let Some(output) = output {
@@ -371,6 +400,17 @@ impl Processor {
             }
             Err(fault) => Err(self.discard(&fault)),
         }
+    }
+
+    fn tell_refused(&mut self, (count, why): (usize, Option<String>)) {
+        let Some(why) = why else { return };
+        add(&self.grant.counters.commands_refused, count);
+        let is_time = self.refused_at.is_none_or(|at| self.now.saturating_sub(at) >= TELL_LIMITS_EVERY);
+        if is_time && self.part != Part::Background {
+            self.refused_at = Some(self.now);
+            tracing::warn!(component = self.name, count, why, "commands of a component are refused");
+        }
+        self.last_refusal = Some(why);
     }
 
     /// Takes what holds of what it gave for `rows`.

@@ -109,6 +109,7 @@ impl Seat {
                 standing: standing(processor),
                 state_bytes: processor.state_bytes() as u64,
                 last_fault: Some(processor.last_fault().to_owned()).filter(|fault| !fault.is_empty()),
+                last_refusal: processor.last_refusal().map(str::to_owned),
                 ..ComponentStats::of(self.counters().unwrap_or(processor.counters()))
             },
             (None, Some(absence)) => ComponentStats {

@@ -75,6 +75,9 @@ pub struct ComponentStats {
     /// Why it failed, the last time.
     #[serde(default)]
     pub last_fault: Option<String>,
+    /// Why it was refused a command, the last time.
+    #[serde(default)]
+    pub last_refusal: Option<String>,
     /// Batches given to it.
     pub calls: u64,
     /// Readings given to it.

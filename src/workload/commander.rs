@@ -65,12 +65,18 @@ struct Connection {
 
 /// A connection that stands.
 struct Line {
-    /// When each command was sent that is not acknowledged: acknowledgements come in that order (MQTT 5, 4.6).
-    in_flight: VecDeque<Instant>,
+    /// Commands sent and not acknowledged: acknowledgements come in that order (MQTT 5, 4.6).
+    in_flight: VecDeque<Sent>,
     /// How many may be in flight.
     room: usize,
     /// Largest packet that the broker takes.
     packet_bytes_max: usize,
+}
+
+struct Sent {
+    at: Instant,
+    component: String,
+    topic: String,
 }
 
 /// What both halves of the task share.
@@ -155,6 +161,7 @@ impl Shared {
     /// Holds the connection.
     async fn hold(&self, mut eventloop: EventLoop, password_file: Option<&PasswordFile>) {
         let mut told = Told::default();
+        let mut is_down = false;
         loop {
             if self.line.borrow().is_none() {
                 read_password(password_file, &mut eventloop).await;
@@ -166,6 +173,9 @@ impl Shared {
             match event {
                 Ok(Event::Incoming(Packet::ConnAck(ack))) if ack.code == ConnectReturnCode::Success => {
                     self.line.send_replace(Some(Line::of(&ack)));
+                    if std::mem::take(&mut is_down) {
+                        tracing::info!("the connection to MQTT for commands is up again");
+                    }
                 }
                 Ok(Event::Incoming(Packet::PubAck(ack))) => self.acknowledged(&ack, &mut told),
                 Ok(_) => {}
@@ -183,6 +193,7 @@ impl Shared {
                     eventloop.pending.clear();
                     eventloop.state = MqttState::new(PACKET_IDS, false);
                     if unsure > 0 || told.is_time() {
+                        is_down = true;
                         tracing::warn!(
                             error,
                             unsure,
@@ -199,7 +210,7 @@ impl Shared {
     async fn overdue(&self) {
         let mut line = self.line.subscribe();
         loop {
-            let since = line.borrow_and_update().as_ref().and_then(|line| line.in_flight.front().copied());
+            let since = line.borrow_and_update().as_ref().and_then(|line| Some(line.in_flight.front()?.at));
             tokio::select! {
                 () = async { match since {
                     Some(since) => sleep_until(since + ANSWER_MAX).await,
@@ -211,19 +222,19 @@ impl Shared {
     }
 
     fn acknowledged(&self, ack: &PubAck, told: &mut Told) {
-        self.line.send_modify(|line| {
-            if let Some(line) = line {
-                line.in_flight.pop_front();
-            }
-        });
+        let mut sent = None;
+        self.line.send_modify(|line| sent = line.as_mut().and_then(|line| line.in_flight.pop_front()));
         match ack.reason {
             PubAckReason::Success | PubAckReason::NoMatchingSubscribers => add(&self.account.left, 1),
             refusal => {
                 add(&self.account.refused, 1);
                 if told.is_time() {
+                    let (component, topic) = sent.map(|sent| (sent.component, sent.topic)).unzip();
                     tracing::error!(
+                        component,
+                        topic,
                         ?refusal,
-                        "the broker refuses a command of a component; see to what it may publish there"
+                        "a command of a component is refused by whoever has MQTT; see to what may be published there"
                     );
                 }
             }
@@ -275,10 +286,11 @@ impl Shared {
         let seconds = u32::try_from(left.as_secs()).unwrap_or(u32::MAX).max(1);
         let properties =
             PublishProperties { message_expiry_interval: Some(seconds), ..PublishProperties::default() };
+        let sent = Sent { at: Instant::now(), component, topic: topic.clone() };
         match client.try_publish_with_properties(topic, QoS::AtLeastOnce, false, payload, properties) {
             Ok(()) => self.line.send_modify(|line| {
                 if let Some(line) = line {
-                    line.in_flight.push_back(Instant::now());
+                    line.in_flight.push_back(sent);
                 }
             }),
             Err(_) => add(&self.account.dropped, 1),

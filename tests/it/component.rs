@@ -122,6 +122,12 @@ fn commands_and_ticks_are_shown_and_none_is_sent() {
     assert!(out.contains("b is silent"), "{out}");
     let (code, _, errors) = said(&[&test[..], &["--set", "timer=2s"]].concat());
     assert!(code == 0 && errors.contains("timer: 1 ticks\n"), "{errors}");
+    // A gap is silence, and the timer goes on in it.
+    let gap = dir.path().join("gap.csv");
+    std::fs::write(&gap, "time,a\n1,50\n2,51\n40,52\n").unwrap();
+    let (code, out, errors) = said(&["test", watchman.to_str().unwrap(), "--input", gap.to_str().unwrap()]);
+    assert!(code == 0 && errors.contains("timer: 39 ticks\n"), "{errors}");
+    assert!(errors.contains("alarms: 1 raised, 1 cleared") && out.contains("a is silent"), "{errors} {out}");
     let (code, out, _) = said(&["inspect", watchman.to_str().unwrap()]);
     assert!(code == 0 && out.contains("frond:telemetry/timed@0.1.1"), "{out}");
 }

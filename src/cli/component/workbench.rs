@@ -24,7 +24,7 @@ pub(super) struct ComponentArgs {
     /// An option of the component, as in its [[component]]'s config; may be repeated
     #[arg(long = "config", value_name = "OPTION=VALUE")]
     pub(super) options: Vec<String>,
-    /// A key of its [[component]], such as memory_bytes_max=64MiB or deadline=2s; may be repeated
+    /// A key of its [[component]], such as memory_bytes_max=64MiB, timer=2s or 'commands=["line4/+/set"]'; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(super) settings: Vec<String>,
 }

@@ -8,7 +8,8 @@ use super::{FileKind, FilePlace, Judge};
 use crate::config::fault::{Doubt, Fault};
 use crate::config::raw::{self, Kind};
 use crate::config::tree::KeyPath;
-use crate::config::{Component, Config, Workload};
+use crate::config::{Component, Config, FilterFault, Stream, TimeSource, Workload, names};
+use crate::ingest::topic;
 
 /// Most components: at the least memory of 1 MiB each they would fill the smallest board.
 const COMPONENTS_MAX: usize = 64;
@@ -58,8 +59,31 @@ impl Judge<'_> {
             if !config.streams.iter().any(|stream| stream.component.as_ref() == Some(&component.name)) {
                 self.doubt(&table, Doubt::UnusedComponent);
             }
-            if is_shut && !component.commands.is_empty() {
-                self.doubt(&table.key("commands"), Doubt::CommandsNowhere);
+            if component.commands.is_empty() {
+                continue;
+            }
+            let path = table.key("commands");
+            if is_shut {
+                self.doubt(&path, Doubt::CommandsNowhere);
+            }
+            for filter in &component.commands {
+                let takes = |stream: &Stream| {
+                    let by = stream.topics.iter().find(|by| topic::overlap(by, filter))?;
+                    Some((stream.name.clone(), by.clone()))
+                };
+                if let Some((stream, by)) = config.streams.iter().find_map(takes) {
+                    self.doubt(&path, Doubt::CommandsBack { filter: filter.clone(), stream, by });
+                }
+            }
+            let is_ageless = |stream: &&Stream| {
+                stream.component.as_ref() == Some(&component.name)
+                    && stream.time == TimeSource::Arrival
+                    && stream.qos > 0
+            };
+            if config.broker.is_some()
+                && let Some(stream) = config.streams.iter().find(is_ageless)
+            {
+                self.doubt(&path, Doubt::CommandsLate { stream: stream.name.clone() });
             }
         }
     }
@@ -188,6 +212,12 @@ impl Judge<'_> {
             }
         }
         component.commands = self.filters(&key("commands"), &raw.commands);
+        for (n, filter) in raw.commands.iter().enumerate() {
+            if filter.starts_with('$') && names::topic_filter(filter).is_ok() {
+                let fault = FilterFault::Dollar;
+                self.refuse(&key("commands").item(n), Fault::Filter { filter: filter.clone(), fault });
+            }
+        }
         if let Some(bytes) = &raw.state_bytes_max {
             let bytes = self.bytes(&key("state_bytes_max"), bytes.0, 1 << 10, STATE_BYTES_MAX);
             component.state_bytes_max = usize::try_from(bytes).unwrap_or(usize::MAX);

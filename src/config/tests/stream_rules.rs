@@ -97,14 +97,6 @@ fn labels_belong_to_the_series_not_to_a_field() {
 #[test]
 fn a_streams_component_exists() {
     // Goal: no reading waits for a component that never comes. Method: a slip, and no component at all.
-    // Its place is told, whatever stands before it.
-    let wasmcloud = "[[component]]\nname = \"w\"\nkind = \"wasmcloud\"\npath = \"/dev/null\"\n\
-                     [[component.link]]\ninterface = \"wasmcloud:messaging/handler\"\nprovider = \"mqtt\"\n\
-                     source_config = { topics = [\"a\"] }\n";
-    assert_eq!(
-        doubted_streams(&format!("{wasmcloud}[[component]]\nname = \"c\"\npath = \"/dev/null\"")),
-        ["frond.toml:11: component \"c\": no stream uses this component"]
-    );
     let component = "[[component]]\nname = \"filter\"\npath = \"/f.wasm\"\n";
     assert_eq!(
         refused(&format!("{}\n{component}", stream("component = \"fliter\""))),
@@ -313,6 +305,8 @@ fn a_component_needs_a_path_and_sane_limits() {
         component("commands_per_second = 1001"),
         message("commands_per_second", "1001 is outside 0 to 1000")
     );
+    let dollar = "'$SYS/x' is not a topic filter: topics that begin with '$' are a broker's own";
+    assert_eq!(component("commands = [\"$SYS/x\"]"), message("commands", dollar));
     assert_eq!(component("timer = \"499ms\""), message("timer", "499ms is outside 500ms to 1d"));
     let words = "unknown word 'keep'; known are pass, drop, hold";
     assert_eq!(component("fallback = \"keep\""), message("fallback", words));
@@ -364,9 +358,32 @@ fn what_is_probably_not_meant_in_a_stream_is_pointed_out() {
         doubted_streams("[[component]]\nname = \"c\"\npath = \"/dev/null\"")[0],
         "frond.toml:3: component \"c\": no stream uses this component"
     );
+    // Its place is told, whatever stands before it.
+    let wasmcloud = "[[component]]\nname = \"w\"\nkind = \"wasmcloud\"\npath = \"/dev/null\"\n\
+                     [[component.link]]\ninterface = \"wasmcloud:messaging/handler\"\nprovider = \"mqtt\"\n\
+                     source_config = { topics = [\"a\"] }\n";
+    assert_eq!(
+        doubted_streams(&format!("{wasmcloud}[[component]]\nname = \"c\"\npath = \"/dev/null\"")),
+        ["frond.toml:11: component \"c\": no stream uses this component"]
+    );
     let component = "[[component]]\nname = \"c\"\npath = \"/dev/null\"\ncommands = [\"a/set\"]";
     assert_eq!(
         doubted(&format!("lattice.mode = \"off\"\nlistener = []\n{component}"))[1],
         "frond.toml:6: component \"c\": commands: there are no listener and no mqtt.broker.url: its commands reach nothing"
     );
+    let press = |more: &str| {
+        doubted_streams(&format!(
+            "{component}\n[[stream]]\nname = \"s\"\ntopics = [\"a/+\"]\ncomponent = \"c\"\n{more}"
+        ))
+    };
+    let message = |what: &str| format!("frond.toml:6: component \"c\": commands: {what}");
+    let back =
+        message("what it commands to 'a/set' comes back as readings of stream \"s\", which takes 'a/+'");
+    let late = message(
+        "readings of stream \"s\" have no time of their own: what waited at the broker moves things when it comes, however \
+         late; set time, and let the component look at it",
+    );
+    assert_eq!(press(""), [back.clone(), late]);
+    assert_eq!(press("qos = 0"), [back.clone()]);
+    assert_eq!(press("time = { field = \"ts\", format = \"ms\" }"), [back]);
 }

@@ -72,6 +72,11 @@ impl Inside {
     }
 }
 
+/// Whether a session's user is a component of this gateway.
+pub(super) fn is_component(user: &str) -> bool {
+    user.starts_with(USER)
+}
+
 // === impl Secret ===
 
 impl Secret {

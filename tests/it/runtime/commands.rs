@@ -57,6 +57,8 @@ fn commands_come_with_the_results_of_their_call_and_only_where_they_may_go() {
         "commands of its [[component]] does not allow the topic \"their/valve/set\""
     );
 
+    assert_eq!(guest.last_refusal(), Some(done.alarms[0].message.as_str()), "the operator is told, too");
+
     let slow = config::Component { commands_per_second: 1, ..valve(&["#"], &[("times", "12")]) };
     let mut guest = open(&host, &slow).unwrap();
     let done = process(&mut guest, 0, &[float(1, 1, 81.0)]);

@@ -42,6 +42,12 @@ async fn a_reading_moves_an_actuator_at_the_listener() {
     let (site, port) = start(&valve()).await;
     let mut client = Client::subscribe(port, &["own/valve/set"]).await;
     closes_the_valve(&site, &mut client).await;
+    let status = site.status().await.expect("the gateway answers");
+    assert!(
+        status.doors.iter().all(|door| door.unrouted == 0),
+        "they are no stray messages: {:?}",
+        status.doors
+    );
 }
 
 #[tokio::test]

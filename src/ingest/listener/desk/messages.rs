@@ -18,6 +18,7 @@ use crate::ingest::intake::{Arrival, Taken};
 use crate::ingest::listener::DOOR_FIRST;
 use crate::ingest::listener::codec::{Publish, Version};
 use crate::ingest::listener::delivery::{self, Message};
+use crate::ingest::listener::inside;
 use crate::ingest::listener::reason::Reason;
 use crate::ingest::listener::retained::Kept;
 use crate::ingest::listener::session::{Answer, Owed};
@@ -45,7 +46,14 @@ impl Desk {
         if publish.topic.starts_with('$') || !session.permissions.may_publish(&publish.topic) {
             return self.deny(key, &publish);
         }
-        let taken = match self.intake.try_take(&publish.topic, &publish.payload, arrival) {
+        // What a component says is for whoever listens: there is nothing strange in no stream taking it.
+        let is_stray = inside::is_component(&session.user) && !self.intake.is_wanted(&publish.topic);
+        let taken = if is_stray {
+            Ok(Taken::Unrouted)
+        } else {
+            self.intake.try_take(&publish.topic, &publish.payload, arrival)
+        };
+        let taken = match taken {
             Ok(taken) => taken,
             Err(unnamed) => return Err(Halt::Name(publish, unnamed)),
         };
