@@ -119,11 +119,11 @@ fn doors(config: &Config, out: &mut impl Write) -> io::Result<()> {
         let (name, bind, how) = (&listener.name, listener.bind, spoken(listener));
         writeln!(out, "listener {name}: {bind}, {how}, {} users, {nameless}", config.site.users.len())?;
     }
-    let way = if config.site.listeners.is_empty() { "to the broker" } else { "by the listener" };
+    let way = way(config);
     for component in config.components.iter().filter(|component| !component.commands.is_empty()) {
         let (name, topics, rate) =
             (&component.name, component.commands.join(" "), component.commands_per_second);
-        writeln!(out, "component {name}: commands {way} to {topics}, {rate} a second")?;
+        writeln!(out, "component {name}: commands to {way}, {topics}, {rate} a second")?;
     }
     for workload in &config.workloads {
         for link in &workload.links {
@@ -133,6 +133,15 @@ fn doors(config: &Config, out: &mut impl Write) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Where commands go.
+fn way(config: &Config) -> &'static str {
+    match (config.site.listeners.is_empty(), &config.broker) {
+        (false, _) => "the listener",
+        (true, Some(_)) => "the broker",
+        (true, None) => "nobody",
+    }
 }
 
 fn spoken(listener: &Listener) -> &'static str {
@@ -247,7 +256,7 @@ fn report_json(inspection: &Inspection, Trial { unopened, unused }: &Trial) -> V
         "unopened_components": named(unopened),
         "unused_keys": named(unused),
         "commands": config.map(|config| config.components.iter().filter(|component| !component.commands.is_empty()).map(|component| json!({
-            "component": component.name, "topics": component.commands, "per_second": component.commands_per_second,
+            "component": component.name, "to": way(config), "topics": component.commands, "per_second": component.commands_per_second,
         })).collect::<Vec<_>>()),
         "files": inspection.files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>(),
         "problems": inspection.problems.iter().map(finding_json).collect::<Vec<_>>(),
@@ -387,10 +396,11 @@ mod tests {
             format!("{VALID}[[component]]\nname = \"guard\"\npath = \"/g\"\ncommands = [\"a/set\", \"b/+\"]");
         let text = format!("listener = []\n{text}");
         assert!(
-            printed(&text).contains("\ncomponent guard: commands to the broker to a/set b/+, 10 a second\n")
+            printed(&text).contains("\ncomponent guard: commands to the broker, a/set b/+, 10 a second\n")
         );
         let (_folder, inspection) = inspected(&text);
-        let expected = json!({ "component": "guard", "topics": ["a/set", "b/+"], "per_second": 10 });
+        let expected =
+            json!({ "component": "guard", "to": "the broker", "topics": ["a/set", "b/+"], "per_second": 10 });
         let trial = Trial { unused: vec![("guard".into(), "told".into())], ..Trial::default() };
         let json = report_json(&inspection, &trial);
         assert_eq!((&json["commands"][0], &json["unused_keys"][0]["what"]), (&expected, &json!("told")));

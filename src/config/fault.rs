@@ -517,7 +517,7 @@ pub enum Doubt {
     },
     /// What is old looks new.
     #[error(
-        "readings of stream {stream:?} have no time of their own: what waited at the broker moves things when it comes, however \
+        "readings of stream {stream:?} have no time of their own: what waited in a sensor or a broker moves things when it comes, however \
          late; set time, and let the component look at it"
     )]
     CommandsLate {

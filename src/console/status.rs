@@ -308,13 +308,13 @@ impl Sources {
         for (count, what) in [
             (
                 pipeline.commands_dropped,
-                "were dropped: too many waited, or what gave them failed or was rolled back before its state was stored",
+                "were dropped: too many waited, or what gave them failed, was rolled back, or had a state that is not taken",
             ),
             (
                 pipeline.commands_late,
                 "came too late and were dropped: MQTT was away, or what they were given on had waited",
             ),
-            (pipeline.commands_refused, "were refused by the broker"),
+            (pipeline.commands_refused, "were refused by whoever has MQTT, or too large for it"),
             (
                 pipeline.commands_unsure,
                 "were sent when the connection broke; nobody knows whether they arrived",
@@ -384,10 +384,9 @@ fn component(name: &str, stats: &ComponentStats) -> Option<String> {
 
 /// What there is to complain of a component's commands.
 fn refusals(name: &str, stats: &ComponentStats) -> Option<String> {
-    let why = stats.last_refusal.as_deref().unwrap_or("unknown reason");
-    (stats.commands_refused > 0).then(|| {
-        format!("component {name} was refused {} commands; the last one: {why}", stats.commands_refused)
-    })
+    let last = stats.last_refusal.as_ref().map_or(String::new(), |why| format!("; the last one: {why}"));
+    (stats.commands_refused > 0)
+        .then(|| format!("component {name} was refused {} commands{last}", stats.commands_refused))
 }
 
 fn door(view: &DoorView) -> DoorStatus {

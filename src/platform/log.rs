@@ -80,11 +80,9 @@ fn targets(level: LogLevel) -> Targets {
     };
     // The Modbus library tells each byte of noise on a line; what there is to know of that is counted (`device::Account`). The
     // one of HTTP warns of what a component does wrong, once for each time: the component would write the log full by it.
-    // The one of MQTT warns of each refusal, which whoever sent the message tells better.
     Targets::new()
         .with_default(LevelFilter::WARN.min(ours))
         .with_target("frond", ours)
-        .with_target("rumqttc", LevelFilter::ERROR)
         .with_target("tokio_modbus", LevelFilter::OFF)
         .with_target("wasmtime_wasi_http", LevelFilter::ERROR)
 }

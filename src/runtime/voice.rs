@@ -94,7 +94,7 @@ impl Voice {
         if since == i64::MIN {
             return refilled.store(now, Ordering::Relaxed);
         }
-        let time = now.saturating_sub(since);
+        let time = now.saturating_sub(since).max(0);
         let earned = u32::try_from(time / line).unwrap_or(u32::MAX);
         if earned > 0 {
             let more = lines.load(Ordering::Relaxed).saturating_add(earned).min(at_once(*lines_per_second));

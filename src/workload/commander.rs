@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use rumqttc::Outgoing;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
     ConnAck, ConnectReturnCode, Packet, PubAck, PubAckReason, PublishProperties,
@@ -31,14 +32,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::door::{Door, Login, PasswordFile, read_password};
 use super::postbox::reason;
+use crate::ingest::listener::inside::COMMANDER;
 use crate::runtime::command::AGE_MAX;
 use crate::runtime::{Command, CommandAccount};
 
 /// Commands sent and not acknowledged.
 const IN_FLIGHT_MAX: usize = 8;
-/// A broker that acknowledges nothing for so long is given up.
+/// A broker that does not acknowledge a command for so long is given up.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
-/// Packet identifiers: more than commands in flight, since a place in the library's table is free again only at its PUBACK.
+/// Packet identifiers, of which the library uses one after the other, and keeps back what comes to one that is not acknowledged.
 const PACKET_IDS: u16 = 64;
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// Between two attempts to connect.
@@ -47,8 +49,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 const TELL_EVERY: Duration = Duration::from_secs(30);
 /// Beside topic and payload of a packet: header, identifier, properties.
 const HEAD_BYTES: usize = 32;
-/// No component is called so: names have no dots.
-const NAME: &str = "frond.commands";
 
 /// The task.
 pub struct Commander {
@@ -65,16 +65,24 @@ struct Connection {
 
 /// A connection that stands.
 struct Line {
-    /// Commands sent and not acknowledged: acknowledgements come in that order (MQTT 5, 4.6).
+    /// Commands sent and not acknowledged, the oldest first. Brokers need not acknowledge them in that order.
     in_flight: VecDeque<Sent>,
+    /// Commands sent so far.
+    sent: u64,
     /// How many may be in flight.
     room: usize,
+    /// How many packet identifiers there are.
+    ids: u64,
     /// Largest packet that the broker takes.
     packet_bytes_max: usize,
 }
 
 struct Sent {
     at: Instant,
+    /// Which of those sent it is.
+    number: u64,
+    /// Its packet identifier, once it has one.
+    pkid: Option<u16>,
     component: String,
     topic: String,
 }
@@ -93,7 +101,7 @@ struct Shared {
 impl Commander {
     /// For the commands of all processors of a gateway.
     pub fn new(door: &Door, commands: mpsc::Receiver<Command>, account: Arc<CommandAccount>) -> Commander {
-        let connection = Login::at(door, NAME).map(|Login { mut options, password_file }| {
+        let connection = Login::at(door, COMMANDER).map(|Login { mut options, password_file }| {
             options.set_clean_start(true);
             options.set_session_expiry_interval(Some(0));
             options.set_outgoing_inflight_upper_limit(PACKET_IDS);
@@ -145,13 +153,34 @@ impl std::fmt::Debug for Commander {
 impl Line {
     fn of(ack: &ConnAck) -> Line {
         let said = ack.properties.as_ref();
-        let room = said.and_then(|said| said.receive_max).map_or(IN_FLIGHT_MAX, usize::from);
+        let room = said.and_then(|said| said.receive_max).map_or(usize::MAX, usize::from);
         let bytes = said.and_then(|said| said.max_packet_size);
         Line {
             in_flight: VecDeque::with_capacity(IN_FLIGHT_MAX),
+            sent: 0,
             room: room.min(IN_FLIGHT_MAX),
+            ids: room.min(PACKET_IDS.into()) as u64,
             packet_bytes_max: bytes.and_then(|bytes| bytes.try_into().ok()).unwrap_or(usize::MAX),
         }
+    }
+
+    /// Whether one more may be sent: the identifier that it would get is free.
+    fn has_room(&self) -> bool {
+        self.in_flight.len() < self.room
+            && self.in_flight.front().is_none_or(|oldest| self.sent - oldest.number < self.ids)
+    }
+
+    /// The next command has got its packet identifier.
+    fn numbered(&mut self, pkid: u16) {
+        if let Some(sent) = self.in_flight.iter_mut().find(|sent| sent.pkid.is_none()) {
+            sent.pkid = Some(pkid);
+        }
+    }
+
+    /// The command of this packet identifier is acknowledged; `None` if there is none.
+    fn acknowledged(&mut self, pkid: u16) -> Option<Sent> {
+        let at = self.in_flight.iter().position(|sent| sent.pkid == Some(pkid))?;
+        self.in_flight.remove(at)
     }
 }
 
@@ -160,7 +189,7 @@ impl Line {
 impl Shared {
     /// Holds the connection.
     async fn hold(&self, mut eventloop: EventLoop, password_file: Option<&PasswordFile>) {
-        let mut told = Told::default();
+        let (mut told, mut refusals) = (Told::default(), Told::default());
         let mut is_down = false;
         loop {
             if self.line.borrow().is_none() {
@@ -168,23 +197,24 @@ impl Shared {
             }
             let event = tokio::select! {
                 event = eventloop.poll() => event.map_err(|error| reason(&error)),
-                () = self.overdue() => Err("nothing is acknowledged".to_owned()),
+                () = self.overdue() => Err("a command is not acknowledged".to_owned()),
             };
             match event {
                 Ok(Event::Incoming(Packet::ConnAck(ack))) if ack.code == ConnectReturnCode::Success => {
+                    // A broker may ask for another one; none is no use here.
+                    if !(Duration::from_secs(1)..=KEEP_ALIVE).contains(&eventloop.options.keep_alive()) {
+                        eventloop.options.set_keep_alive(KEEP_ALIVE);
+                    }
                     self.line.send_replace(Some(Line::of(&ack)));
                     if std::mem::take(&mut is_down) {
                         tracing::info!("the connection to MQTT for commands is up again");
                     }
                 }
-                Ok(Event::Incoming(Packet::PubAck(ack))) => self.acknowledged(&ack, &mut told),
-                Ok(_) => {}
+                Ok(event) => self.heard(&event, &mut refusals),
                 Err(error) => {
-                    // What arrived before the end.
+                    // What happened before the end.
                     for event in std::mem::take(&mut eventloop.state.events) {
-                        if let Event::Incoming(Packet::PubAck(ack)) = event {
-                            self.acknowledged(&ack, &mut told);
-                        }
+                        self.heard(&event, &mut refusals);
                     }
                     let unsure = self.line.send_replace(None).map_or(0, |line| line.in_flight.len());
                     add(&self.account.unsure, unsure);
@@ -192,6 +222,8 @@ impl Shared {
                     eventloop.clean();
                     eventloop.pending.clear();
                     eventloop.state = MqttState::new(PACKET_IDS, false);
+                    eventloop.options.set_keep_alive(KEEP_ALIVE);
+                    eventloop.options.set_session_expiry_interval(Some(0));
                     if unsure > 0 || told.is_time() {
                         is_down = true;
                         tracing::warn!(
@@ -221,15 +253,27 @@ impl Shared {
         }
     }
 
+    fn heard(&self, event: &Event, told: &mut Told) {
+        match event {
+            Event::Incoming(Packet::PubAck(ack)) => self.acknowledged(ack, told),
+            Event::Outgoing(Outgoing::Publish(pkid)) => self.line.send_modify(|line| {
+                if let Some(line) = line {
+                    line.numbered(*pkid);
+                }
+            }),
+            _ => {}
+        }
+    }
+
     fn acknowledged(&self, ack: &PubAck, told: &mut Told) {
         let mut sent = None;
-        self.line.send_modify(|line| sent = line.as_mut().and_then(|line| line.in_flight.pop_front()));
+        self.line.send_modify(|line| sent = line.as_mut().and_then(|line| line.acknowledged(ack.pkid)));
+        let Some(Sent { component, topic, .. }) = sent else { return };
         match ack.reason {
             PubAckReason::Success | PubAckReason::NoMatchingSubscribers => add(&self.account.left, 1),
             refusal => {
                 add(&self.account.refused, 1);
                 if told.is_time() {
-                    let (component, topic) = sent.map(|sent| (sent.component, sent.topic)).unzip();
                     tracing::error!(
                         component,
                         topic,
@@ -255,8 +299,7 @@ impl Shared {
 
     async fn send(&self, client: Option<&AsyncClient>, command: Command, told: &mut Told) {
         let mut line = self.line.subscribe();
-        let has_room =
-            line.wait_for(|line| line.as_ref().is_some_and(|line| line.in_flight.len() < line.room));
+        let has_room = line.wait_for(|line| line.as_ref().is_some_and(Line::has_room));
         let found = timeout(AGE_MAX.saturating_sub(command.since.elapsed()), has_room).await;
         let found = found.ok().and_then(|line| line.ok()?.as_ref().map(|line| line.packet_bytes_max));
         let left = AGE_MAX.saturating_sub(command.since.elapsed());
@@ -286,10 +329,12 @@ impl Shared {
         let seconds = u32::try_from(left.as_secs()).unwrap_or(u32::MAX).max(1);
         let properties =
             PublishProperties { message_expiry_interval: Some(seconds), ..PublishProperties::default() };
-        let sent = Sent { at: Instant::now(), component, topic: topic.clone() };
+        let mut sent = Sent { at: Instant::now(), number: 0, pkid: None, component, topic: topic.clone() };
         match client.try_publish_with_properties(topic, QoS::AtLeastOnce, false, payload, properties) {
             Ok(()) => self.line.send_modify(|line| {
                 if let Some(line) = line {
+                    sent.number = line.sent;
+                    line.sent += 1;
                     line.in_flight.push_back(sent);
                 }
             }),
@@ -422,9 +467,12 @@ mod tests {
                 broker.write_all(&[0x40, 2, publish[3], publish[4]]).await.unwrap();
             }
         }
-        while count(&account.left) < 73 {
-            tokio::task::yield_now().await;
-        }
+        let all = async {
+            while count(&account.left) < 73 {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(ANSWER_MAX, all).await.expect("all are acknowledged");
         stop.cancel();
         task.join_all().await;
         assert_eq!(counts(&account), [73, 0, 0, 0, 0]);
@@ -433,7 +481,7 @@ mod tests {
     #[tokio::test]
     async fn a_broker_that_leaves_one_command_unanswered_is_given_up() {
         // Goal: a command is not on its way for longer because others are acknowledged. Method: a broker that answers pings,
-        // acknowledges the first of two commands at its first ping, and never the second.
+        // acknowledges the second of two commands at its first ping, and never the first; a third one comes then.
         let (listener, sender, account, stop, task) = start().await;
         let mut broker = connection(&listener, b"\x20\x03\0\0\0").await;
         let sent = Instant::now();
@@ -441,18 +489,29 @@ mod tests {
             sender.send(Command::sample(n, now())).await.unwrap();
             assert_eq!(packet(&mut broker).await.last(), Some(&n));
         }
-        let mut ping = [0; 2];
-        while broker.read_exact(&mut ping).await.is_ok() {
-            assert_eq!(ping, [0xc0, 0]);
-            let answer: &[u8] = if count(&account.left) == 0 { b"\xd0\0\x40\x02\0\x01" } else { b"\xd0\0" };
-            if broker.write_all(answer).await.is_err() {
-                break;
+        let answering = async {
+            let mut packet = [0; 2];
+            while broker.read_exact(&mut packet).await.is_ok() {
+                if packet != [0xc0, 0] {
+                    let mut third = vec![0; usize::from(packet[1])];
+                    broker.read_exact(&mut third).await.unwrap();
+                    assert_eq!((packet[0], third.last()), (0x32, Some(&3)));
+                    continue;
+                }
+                if broker.write_all(b"\xd0\0").await.is_err() {
+                    break;
+                }
+                if count(&account.left) == 0 {
+                    broker.write_all(b"\x40\x02\0\x02").await.unwrap();
+                    sender.send(Command::sample(3, now())).await.unwrap();
+                }
             }
-        }
-        assert!((ANSWER_MAX..ANSWER_MAX + KEEP_ALIVE).contains(&sent.elapsed()), "{:?}", sent.elapsed());
+        };
+        timeout(ANSWER_MAX + KEEP_ALIVE, answering).await.expect("the third one has another five seconds");
+        assert!(sent.elapsed() >= ANSWER_MAX);
         stop.cancel();
         task.join_all().await;
-        assert_eq!(counts(&account), [1, 0, 0, 0, 1]);
+        assert_eq!(counts(&account), [1, 0, 0, 0, 2]);
     }
 
     #[tokio::test]

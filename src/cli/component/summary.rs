@@ -39,6 +39,8 @@ pub(super) struct Tally {
     pub(super) cleared: u64,
     /// The first commands: topic and payload.
     pub(super) commands: Vec<(String, String)>,
+    /// Ticks that were due in long gaps and not made.
+    pub(super) ticks_left_out: u64,
     pub(super) spent: Duration,
     pub(super) restart: Option<Restart>,
 }
@@ -103,8 +105,17 @@ impl Summary<'_> {
     }
 
     pub(super) fn text(&self) -> String {
-        let Tally { batches, readings_in, readings_out, raised, cleared, commands, spent, restart } =
-            self.tally;
+        let Tally {
+            batches,
+            readings_in,
+            readings_out,
+            raised,
+            cleared,
+            commands,
+            ticks_left_out,
+            spent,
+            restart,
+        } = self.tally;
         let mut lines = vec![format!(
             "{readings_in} readings of {} series in {batches} batches, {readings_out} readings out, {} series registered",
             self.announced, self.registered
@@ -119,7 +130,11 @@ impl Summary<'_> {
             }
         }
         if self.of(|c| &c.ticks) > 0 {
-            lines.push(format!("timer: {} ticks", self.of(|c| &c.ticks)));
+            let left_out = match ticks_left_out {
+                0 => String::new(),
+                count => format!(", {count} more left out in long gaps"),
+            };
+            lines.push(format!("timer: {} ticks{left_out}", self.of(|c| &c.ticks)));
         }
         lines.push(match self.faults() {
             0 => "faults: none".to_owned(),
@@ -160,15 +175,24 @@ impl Summary<'_> {
     }
 
     pub(super) fn json(&self) -> Json {
-        let Tally { batches, readings_in, readings_out, raised, cleared, commands, spent, restart } =
-            self.tally;
+        let Tally {
+            batches,
+            readings_in,
+            readings_out,
+            raised,
+            cleared,
+            commands,
+            ticks_left_out,
+            spent,
+            restart,
+        } = self.tally;
         json!({
             "kind": "summary", "batches": batches, "readings_in": readings_in, "readings_out": readings_out,
             "series": self.announced, "series_registered": self.registered,
             "commands": self.of(|c| &c.commands), "commands_refused": self.of(|c| &c.commands_refused),
             "first_commands": commands.iter().map(|(topic, payload)| json!({ "topic": topic, "payload": payload }))
                 .collect::<Vec<_>>(),
-            "ticks": self.of(|c| &c.ticks),
+            "ticks": self.of(|c| &c.ticks), "ticks_left_out": ticks_left_out,
             "alarms_raised": raised, "alarms_cleared": cleared,
             "traps": self.of(|c| &c.traps), "deadlines": self.of(|c| &c.deadlines),
             "memory_faults": self.of(|c| &c.memory_faults), "restarts": self.of(|c| &c.restarts),

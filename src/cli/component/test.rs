@@ -28,8 +28,8 @@ use crate::sample::{Nanos, Reading, SECOND, SeriesId};
     after_help = "A recording is a table (time,line4/temperature [°C],…), JSON lines ({\"time\": …, \"motor\": {\"rpm\": 1480}}), or what \
     frond recall, tail and hub give. Times are RFC 3339, YYYY-MM-DD hh:mm:ss, or numbers. Rows go to standard output, or to \
     --output; the summary goes to standard error, or, with --output, to standard output.\n\n\
-    The timer of a component that has one ticks by the recording's clock, as often as `--set timer=2s` says, in its gaps, too; not \
-    behind its last row.\n\n\
+    The timer of a component that has one ticks by the recording's clock, as often as `--set timer=2s` says, the last 3,600 of \
+    each gap, too; not behind its last row. With --batch those that fall into a batch come before it.\n\n\
     Exit codes: 0 when the component worked on all of it; 4 when it failed, gave rows that do not hold, or went on differently \
     after a restart (printed what); 78 when it refuses its options; 1 when it or the recording cannot be read."
 )]
@@ -65,8 +65,8 @@ pub struct TestArgs {
     svg: Option<PathBuf>,
 }
 
-/// Most ticks in one gap of a recording: a day of one a second. In a longer one the last of them come.
-const TICKS_MAX: i64 = 86_400;
+/// Most ticks in one gap of a recording: an hour of one a second. In a longer one the last of them come.
+const TICKS_MAX: i64 = 3_600;
 
 /// A recording on its way through a component.
 struct Run<'a> {
@@ -180,6 +180,7 @@ impl Run<'_> {
         let due = self.now.saturating_sub(self.ticked) / every;
         let last = self.ticked.saturating_add(due.saturating_mul(every));
         self.ticked = last;
+        self.tally.ticks_left_out += due.saturating_sub(TICKS_MAX).max(0) as u64;
         (0..due.min(TICKS_MAX)).rev().map(|n| last - n * every).collect()
     }
 

@@ -76,13 +76,9 @@ impl Judge<'_> {
                 }
             }
             let is_ageless = |stream: &&Stream| {
-                stream.component.as_ref() == Some(&component.name)
-                    && stream.time == TimeSource::Arrival
-                    && stream.qos > 0
+                stream.component.as_ref() == Some(&component.name) && stream.time == TimeSource::Arrival
             };
-            if config.broker.is_some()
-                && let Some(stream) = config.streams.iter().find(is_ageless)
-            {
+            if let Some(stream) = config.streams.iter().find(is_ageless) {
                 self.doubt(&path, Doubt::CommandsLate { stream: stream.name.clone() });
             }
         }

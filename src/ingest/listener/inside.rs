@@ -16,6 +16,8 @@ use crate::config::{self, Anonymous, Framing, TopicRules};
 
 /// Their user, in front of the component's name. No `[[user]]` can be called so: names are without control characters.
 const USER: char = '\u{1}';
+/// The name by which commands of all components come; no component's, which have no dots.
+pub const COMMANDER: &str = "frond.commands";
 /// Components, and as many connections that are being given up.
 const CONNECTIONS_MAX: usize = 32;
 /// Messages one of them may have unacknowledged.
@@ -72,9 +74,14 @@ impl Inside {
     }
 }
 
-/// Whether a session's user is a component of this gateway.
+/// Whether a session's user is a component of this gateway, or what publishes their commands.
 pub(super) fn is_component(user: &str) -> bool {
     user.starts_with(USER)
+}
+
+/// Whether a session's user is what publishes commands: its messages are for actuators, and wait for no journal.
+pub(super) fn is_commander(user: &str) -> bool {
+    user.strip_prefix(USER) == Some(COMMANDER)
 }
 
 // === impl Secret ===

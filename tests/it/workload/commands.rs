@@ -6,7 +6,7 @@ use std::pin::pin;
 
 use frond::platform::clock;
 
-use super::{Client, guest, start};
+use super::{Client, free_port, guest, start};
 use crate::whole::sensor::publish;
 use crate::whole::site::{QUICK, Role, STREAM, Site};
 
@@ -48,6 +48,21 @@ async fn a_reading_moves_an_actuator_at_the_listener() {
         "they are no stray messages: {:?}",
         status.doors
     );
+}
+
+#[tokio::test]
+async fn what_a_stream_takes_too_reaches_the_actuator_at_once() {
+    // Goal: a command waits for nobody's durability. Method: a stream that takes commands and is acknowledged by its
+    // checkpoints, of which there are none but those for commands.
+    let port = free_port();
+    let quick = QUICK.replace("checkpoint_interval = \"1s\"", "checkpoint_interval = \"1h\"");
+    let listener = format!("[[listener]]\nname = \"site\"\nbind = \"127.0.0.1:{port}\"\n");
+    let moves = "[[stream]]\nname = \"moves\"\ntopics = [\"own/+/set\"]\ndurability = \"window\"\n";
+    let mut site = Site::prepare(&format!("{quick}{listener}{}\n{moves}", valve())).await;
+    site.run(Role::Leaf).await;
+    site.run(Role::Gateway).await;
+    let mut client = Client::subscribe(port, &["own/valve/set"]).await;
+    closes_the_valve(&site, &mut client).await;
 }
 
 #[tokio::test]

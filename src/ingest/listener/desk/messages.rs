@@ -46,6 +46,8 @@ impl Desk {
         if publish.topic.starts_with('$') || !session.permissions.may_publish(&publish.topic) {
             return self.deny(key, &publish);
         }
+        // A stream that takes commands, too, makes readings of them; an actuator waits for no commit of these.
+        let is_command = inside::is_commander(&session.user);
         // What a component says is for whoever listens: there is nothing strange in no stream taking it.
         let is_stray = inside::is_component(&session.user) && !self.intake.is_wanted(&publish.topic);
         let taken = if is_stray {
@@ -74,6 +76,7 @@ impl Desk {
                     readings,
                 };
                 match self.pass(key, &publish, message, arrival) {
+                    Ok(_) if is_command => 0,
                     Ok(ticket) => ticket,
                     Err(known) => {
                         add(&self.counters.redelivered, 1);
