@@ -280,6 +280,11 @@ impl Processor {
         self.snapshot.as_ref().map_or(0, Vec::len)
     }
 
+    /// Has used up what `before` has used up of its share and rates.
+    pub fn go_on_from(&mut self, before: &Processor) {
+        self.quota = before.quota.clone();
+    }
+
     /// Why it was refused a command, the last time.
     pub fn last_refusal(&self) -> Option<&str> {
         self.last_refusal.as_deref()

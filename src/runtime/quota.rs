@@ -41,7 +41,7 @@ pub(crate) struct Rates {
 }
 
 /// The buckets of one component.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Quota {
     time: Bucket,
     readings_in: Bucket,
@@ -61,7 +61,7 @@ pub(crate) enum Excess {
     Rate,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Bucket {
     /// Billionths of a token; below zero it is in debt.
     level: i64,

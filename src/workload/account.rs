@@ -312,6 +312,10 @@ impl std::fmt::Display for WorkloadStatus {
             self.restarts,
             self.unanswered,
             self.turned_away
-        )
+        )?;
+        match self.log_lines_dropped {
+            0 => Ok(()),
+            count => write!(f, "; {count} log lines dropped"),
+        }
     }
 }

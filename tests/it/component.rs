@@ -112,6 +112,15 @@ fn commands_and_ticks_are_shown_and_none_is_sent() {
     let told = "commands: 2 given, 0 refused; none is sent from here\n  own/valve/set close 95\n  own/valve/set tick\n";
     assert!(errors.contains(told), "{errors}");
 
+    // A restart gives nobody more than the rate does.
+    let fast = dir.path().join("fast.csv");
+    let rows: String = (0..300).map(|n| format!("{}.{:02},90\n", n / 100, n % 100)).collect();
+    std::fs::write(&fast, format!("time,a\n{rows}")).unwrap();
+    let slow = ["--set", "commands=[\"own/+/set\"]", "--set", "commands_per_second=1", "--restart-at", "150"];
+    let (code, _, errors) =
+        said(&[&["test", valve.to_str().unwrap(), "--input", fast.to_str().unwrap()], &slow[..]].concat());
+    assert!(code == 0 && errors.contains("commands: 12 given"), "{errors}");
+
     let test = ["test", watchman.to_str().unwrap(), "--input", recording];
     let (code, out, errors) = said(&test);
     assert_eq!(code, 0, "{errors}");

@@ -5,7 +5,7 @@
 //! so that a run gives the same result every time, however fast it is.
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
@@ -28,7 +28,7 @@ use crate::sample::{Nanos, Reading, SECOND, SeriesId};
     after_help = "A recording is a table (time,line4/temperature [°C],…), JSON lines ({\"time\": …, \"motor\": {\"rpm\": 1480}}), or what \
     frond recall, tail and hub give. Times are RFC 3339, YYYY-MM-DD hh:mm:ss, or numbers. Rows go to standard output, or to \
     --output; the summary goes to standard error, or, with --output, to standard output.\n\n\
-    The timer of a component that has one ticks by the recording's clock, as often as `--set timer=2s` says, the last 3,600 of \
+    The timer of a component that has one ticks by the recording's clock, as often as `--set timer=2s` says, the first 3,600 of \
     each gap, too; not behind its last row. With --batch those that fall into a batch come before it.\n\n\
     Exit codes: 0 when the component worked on all of it; 4 when it failed, gave rows that do not hold, or went on differently \
     after a restart (printed what); 78 when it refuses its options; 1 when it or the recording cannot be read."
@@ -65,7 +65,7 @@ pub struct TestArgs {
     svg: Option<PathBuf>,
 }
 
-/// Most ticks in one gap of a recording: an hour of one a second. In a longer one the last of them come.
+/// Most ticks in one gap of a recording: an hour of one a second. In a longer one the first of them come.
 const TICKS_MAX: i64 = 3_600;
 
 /// A recording on its way through a component.
@@ -159,13 +159,12 @@ impl Run<'_> {
         }
         let ages = batch.iter().map(|reading| reading.time.saturating_sub(self.first));
         self.now = ages.fold(self.now, Nanos::max);
-        let started = Instant::now();
         let ticks = self.due_ticks();
         let times = Times { first: self.first, now: self.now, ticks: &ticks };
-        let processed = work(&mut self.processor, times, batch, &self.roster);
-        self.tally.spent += started.elapsed();
+        let (processed, spent) = work(&mut self.processor, times, batch, &self.roster);
+        self.tally.spent += spent;
         if let Some(steady) = &mut self.steady {
-            let expected = work(steady, times, batch, &self.roster);
+            let (expected, _) = work(steady, times, batch, &self.roster);
             if let Some(Restart { difference: first @ None, .. }) = &mut self.tally.restart {
                 *first = difference(&expected, &processed, &self.roster.get(), self.tally.readings_in);
             }
@@ -178,10 +177,10 @@ impl Run<'_> {
     fn due_ticks(&mut self) -> Vec<Nanos> {
         let every = self.bench.timer();
         let due = self.now.saturating_sub(self.ticked) / every;
-        let last = self.ticked.saturating_add(due.saturating_mul(every));
-        self.ticked = last;
-        self.tally.ticks_left_out += due.saturating_sub(TICKS_MAX).max(0) as u64;
-        (0..due.min(TICKS_MAX)).rev().map(|n| last - n * every).collect()
+        let before = self.ticked;
+        self.ticked += due * every;
+        self.tally.ticks_left_out += (due - TICKS_MAX).max(0) as u64;
+        (1..=due.min(TICKS_MAX)).map(|n| before + n * every).collect()
     }
 
     /// As after a power cut right behind a checkpoint: the snapshot, and an instance that has seen nothing else.
@@ -194,6 +193,7 @@ impl Run<'_> {
             Restored::SetAside(why) => Some(why),
         });
         carry(self.processor.counters(), restarted.counters());
+        restarted.go_on_from(&self.processor);
         self.processor = restarted;
         let after = self.tally.readings_in;
         self.tally.restart = Some(Restart { after, snapshot_bytes, set_aside, difference: None });
@@ -209,12 +209,13 @@ struct Times<'a> {
     ticks: &'a [Nanos],
 }
 
+/// Ticks, then the batch; with the time that the batch took.
 fn work<'a>(
     processor: &mut Processor,
     times: Times<'_>,
     batch: &'a [Reading],
     roster: &Shared,
-) -> Processed<'a> {
+) -> (Processed<'a>, Duration) {
     let (mut readings, mut alarms, mut commands) = (Vec::new(), Vec::new(), Vec::new());
     for tick in times.ticks {
         let at = times.first.saturating_add(*tick);
@@ -224,13 +225,15 @@ fn work<'a>(
         commands.extend(given.commands);
     }
     let describe = |id: SeriesId| roster.get().entry(id).cloned().unwrap_or_else(nameless);
+    let started = Instant::now();
     let mut processed = processor.process(times.now, batch, describe, &mut roster.registrar());
+    let spent = started.elapsed();
     processed.alarms.splice(..0, alarms);
     processed.commands.splice(..0, commands);
     if !readings.is_empty() {
         processed.readings.to_mut().splice(..0, readings);
     }
-    processed
+    (processed, spent)
 }
 
 fn nameless() -> SeriesEntry {
